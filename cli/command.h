@@ -1,0 +1,49 @@
+/*
+ * What every command shares: the table's entry, the exit codes, and how errors
+ * are told.  Layer: cli.
+ *
+ * To add a command: write cli/cmd_NAME.c with a `const struct command
+ * command_NAME`, declare it below, and add it to the table in main.c.
+ */
+#ifndef CEDE_CLI_COMMAND_H
+#define CEDE_CLI_COMMAND_H
+
+#include <cede/cede.h>
+#include <popt.h>
+
+enum command_exit { COMMAND_OK = 0, COMMAND_FAILED = 1, COMMAND_USAGE = 2 };
+
+#define COMMAND_TEXT_EXPANDED(number) #number
+#define COMMAND_TEXT(number) COMMAND_TEXT_EXPANDED(number)
+/* "major.minor.patch" */
+#define COMMAND_VERSION COMMAND_TEXT(CEDE_VERSION_MAJOR) "." \
+	COMMAND_TEXT(CEDE_VERSION_MINOR) "." COMMAND_TEXT(CEDE_VERSION_PATCH)
+
+struct command {
+	const char *name;
+	const char *summary;   /* one line, for `cede --help` */
+	/* argv[0] is "cede NAME", the rest as on the command line.  Answers --help
+	 * by itself.  Returns an enum command_exit. */
+	int (*perform)(int argc, const char **argv);
+};
+
+extern const struct command command_run;
+extern const struct command command_lab;
+
+/* One line on stderr, "cede: ...", without a newline in the format. */
+void command_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* The same, for `return command_fail(...)`: COMMAND_FAILED and COMMAND_USAGE. */
+int command_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+int command_misused(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/*
+ * Adds --help to a command's options.  When `value` came back from poptGetNextOpt,
+ * prints the help text (`about` below the usage line) to stdout.
+ */
+#define COMMAND_HELP_VALUE 'h'
+#define COMMAND_HELP_OPTION \
+	{ "help", 'h', POPT_ARG_NONE, NULL, COMMAND_HELP_VALUE, "Show this text", NULL }
+void command_help(poptContext context, const char *about);
+
+#endif

@@ -1,0 +1,30 @@
+#!/bin/sh
+# Installs a build under DESTDIR, moves the tree, and builds and runs a program
+# against it: by pkg-config, then by find_package, shared and static.
+# Usage: test_install.sh BUILD_DIR LIBDIR BINDIR (the last two below the prefix)
+set -eu
+
+build=$1 libdir=$2 bindir=$3
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+DESTDIR=$work/stage cmake --install "$build" --prefix /opt/cede >"$work/install.log"
+mv "$work/stage/opt/cede" "$work/moved"
+prefix=$work/moved
+
+test "$("$prefix/$bindir/cede" --version)" != ""
+test -L "$prefix/$libdir/libcede.so"
+test -d "$prefix/libexec/cede"
+
+export PKG_CONFIG_PATH="$prefix/$libdir/pkgconfig"
+# shellcheck disable=SC2046 # pkg-config's answer is a list of words
+cc -o "$work/by-pkg-config" "$here/consumer.c" $(pkg-config --cflags --libs cede)
+LD_LIBRARY_PATH="$prefix/$libdir" "$work/by-pkg-config"
+echo "pkg-config: well"
+
+cmake -S "$here" -B "$work/build" -DCMAKE_PREFIX_PATH="$prefix" >"$work/configure.log"
+cmake --build "$work/build" >"$work/build.log"
+"$work/build/shared"
+"$work/build/static"
+echo "find_package: well"

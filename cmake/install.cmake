@@ -1,0 +1,27 @@
+# Headers, libraries and the files by which other builds find them.  Everything
+# refers to its neighbours by relative paths: an installed tree may be moved.
+include(CMakePackageConfigHelpers)
+
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/cede)
+
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/cede
+	DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+	FILES_MATCHING PATTERN "*.h")
+install(TARGETS cede cede_static EXPORT cede-targets)
+install(EXPORT cede-targets NAMESPACE cede:: DESTINATION ${package_dir} FILE cedeTargets.cmake)
+
+configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/cedeConfig.cmake.in
+	${PROJECT_BINARY_DIR}/cedeConfig.cmake
+	INSTALL_DESTINATION ${package_dir})
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/cedeConfigVersion.cmake
+	COMPATIBILITY SameMajorVersion)
+install(FILES
+	${PROJECT_BINARY_DIR}/cedeConfig.cmake
+	${PROJECT_BINARY_DIR}/cedeConfigVersion.cmake
+	DESTINATION ${package_dir})
+
+set(pkgconfig_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+file(RELATIVE_PATH prefix_from_pkgconfig
+	${CMAKE_INSTALL_PREFIX}/${pkgconfig_dir} ${CMAKE_INSTALL_PREFIX})
+configure_file(${CMAKE_CURRENT_LIST_DIR}/cede.pc.in ${PROJECT_BINARY_DIR}/cede.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/cede.pc DESTINATION ${pkgconfig_dir})

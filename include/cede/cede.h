@@ -1,0 +1,117 @@
+/*
+ * cede: the memory allocator that gives memory back.
+ *
+ * Link with -lcede, or preload libcede.so: either way malloc, free and the rest
+ * of libc's family come from cede.  This header declares what libc does not
+ * have.  Every function is safe to call from any thread.
+ */
+#ifndef CEDE_CEDE_H
+#define CEDE_CEDE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CEDE_VERSION_MAJOR 0
+#define CEDE_VERSION_MINOR 1
+#define CEDE_VERSION_PATCH 0
+
+/* The version of the library that runs, "major.minor.patch". */
+const char *cede_version(void);
+
+/*
+ * Options, read once at the first allocation: from this string, when the
+ * program defines it, then from the environment variable CEDE_OPTIONS, which
+ * wins.  The form is "name=value,name=value"; an unknown name or value gets one
+ * line on stderr and is ignored.
+ *
+ *   policy=default|classic   default gives memory back by itself; classic is
+ *                            ptmalloc as it is, and keeps it
+ *   background=on|off        whether the default policy may start its thread;
+ *                            when off, or when the thread cannot be made,
+ *                            memory goes back on slow paths of malloc and free
+ *
+ * A program defines it as:  const char *cede_options = "policy=classic";
+ */
+extern const char *cede_options;
+
+enum cede_policy { CEDE_POLICY_DEFAULT = 0, CEDE_POLICY_CLASSIC = 1 };
+
+/* What the thread that gives memory back is doing. */
+enum cede_purger {
+	CEDE_PURGER_NONE = 0,    /* not started: there was never enough to give back */
+	CEDE_PURGER_ASLEEP = 1,  /* nothing to do */
+	CEDE_PURGER_AWAKE = 2,   /* waiting for free memory to age, or giving it back */
+	CEDE_PURGER_ABSENT = 3   /* switched off, or it could not be made */
+};
+
+/*
+ * A snapshot of the heap.  All sizes are bytes and include each block's header.
+ * Fields are only ever added at the end.
+ */
+struct cede_stats {
+	uint32_t policy;               /* enum cede_policy */
+	uint32_t purger;               /* enum cede_purger */
+	uint64_t arenas;               /* arenas made so far */
+	uint64_t live_bytes;           /* in blocks the program holds, mapped ones too */
+	uint64_t free_bytes;           /* in free chunks, fast bins and tops */
+	uint64_t free_resident_bytes;  /* whole free pages that may be resident: an
+	                                  upper bound.  Default policy; 0 in classic */
+	uint64_t system_bytes;         /* got from the system: arenas and mapped blocks */
+	uint64_t system_peak_bytes;
+	uint64_t mapped_bytes;         /* in blocks mapped one by one */
+	uint64_t mapped_blocks;
+	uint64_t purged_bytes;         /* given back with madvise since the start */
+	uint64_t purge_calls;          /* system calls that took */
+	uint64_t purge_passes;         /* times the heap was looked over */
+};
+
+/*
+ * Fills the first `size` bytes of *stats, so that a program built against an
+ * older header runs on a newer library; a larger size than the library knows is
+ * filled with zeros.  Returns 0, or EINVAL when stats is NULL.
+ */
+int cede_stats(struct cede_stats *stats, size_t size);
+
+/*
+ * Gives free memory back now: whole free pages, at most about max_bytes of them
+ * (0: all).  Returns the bytes given back.  In classic it is malloc_trim(0)
+ * and max_bytes has no effect.
+ */
+size_t cede_release(size_t max_bytes);
+
+/*
+ * libc's family under names of its own, for programs that keep another malloc.
+ * Each behaves as the function it is named after, errno included.
+ */
+void *cede_malloc(size_t size);
+void cede_free(void *ptr);
+void *cede_calloc(size_t count, size_t size);
+void *cede_realloc(void *ptr, size_t size);
+void *cede_reallocarray(void *ptr, size_t count, size_t size);
+void *cede_memalign(size_t alignment, size_t size);
+void *cede_aligned_alloc(size_t alignment, size_t size);
+int cede_posix_memalign(void **ptr, size_t alignment, size_t size);
+void *cede_valloc(size_t size);
+void *cede_pvalloc(size_t size);
+size_t cede_malloc_usable_size(void *ptr);
+void cede_free_sized(void *ptr, size_t size);
+void cede_free_aligned_sized(void *ptr, size_t alignment, size_t size);
+int cede_mallopt(int param, int value);
+int cede_malloc_trim(size_t pad);
+void cede_malloc_stats(void);
+/* `stream` is a FILE *, kept opaque so that this header needs no <stdio.h>. */
+int cede_malloc_info(int options, void *stream);
+/* Each fills the structure of <malloc.h> that its name ends in. */
+struct mallinfo;
+struct mallinfo2;
+void cede_mallinfo(struct mallinfo *info);
+void cede_mallinfo2(struct mallinfo2 *info);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,56 @@
+/*
+ * How a tool reads the heap of a process that runs on cede, or of its core,
+ * without its help: the data symbol `cede_descriptor` of libcede.so says where
+ * everything is.  All values are of the target's own word size; pointers are
+ * addresses in the target.
+ */
+#ifndef CEDE_DESCRIPTOR_H
+#define CEDE_DESCRIPTOR_H
+
+#include <stdint.h>
+
+/* Found by the symbol, or by this text in a writable segment. */
+#define CEDE_DESCRIPTOR_MAGIC "cede descriptor"
+
+/* Raised when a field changes its meaning; fields are only added at the end. */
+#define CEDE_DESCRIPTOR_VERSION 1
+
+/*
+ * The offsets lead into struct arena, whose chunks, bins, fast bins and binmap
+ * have ptmalloc's layout.  Large bins of the default policy are trees instead: a
+ * node's fd_nextsize and bk_nextsize are its children, its fd and bk a ring of
+ * equal sizes.
+ */
+struct cede_descriptor {
+	char magic[16];
+	uint32_t version;
+	uint32_t size;               /* of this structure */
+	uint8_t library_version[4];  /* major, minor, patch, 0 */
+	uint32_t reserved;
+	uint64_t policy;             /* address of 4 bytes: enum cede_policy */
+	uint64_t page_size;          /* address of 8 bytes */
+
+	uint64_t main_arena;         /* address; the list goes on by arena_next.  Its
+	                                top is NULL until the heap is first used */
+	uint32_t arena_size;
+	uint32_t arena_lock;         /* offset of 4 bytes: 0 when nobody holds it */
+	uint32_t arena_fastbins;     /* 10 pointers to chunks */
+	uint32_t arena_top;
+	uint32_t arena_bins;         /* 254 pointers */
+	uint32_t arena_binmap;       /* 4 words of 32 bits */
+	uint32_t arena_system_bytes;
+	uint32_t arena_region;       /* main arena: where the top's region begins */
+	uint32_t arena_trees;        /* 63 pointers: roots, by large bin */
+	uint32_t arena_dirty_bytes;
+	uint32_t arena_claimed_bytes;
+	uint32_t arena_top_claimed;
+	uint32_t arena_next;
+
+	uint32_t chunk_dirty_lo;     /* offsets into a free chunk of at least a page */
+	uint32_t chunk_dirty_hi;
+	uint64_t heap_max;           /* other arenas: heaps are aligned to this */
+	uint64_t mapped;             /* address of: blocks, bytes, max blocks, max bytes */
+	uint64_t purge_counts;       /* address of: bytes, calls, passes */
+};
+
+#endif

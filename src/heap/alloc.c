@@ -1,0 +1,233 @@
+/*
+ * Allocation, in ptmalloc's order: the fast bin of the size, its small bin,
+ * consolidation for large requests, the unsorted bin, the best fit of the large
+ * bin, the larger bins by the bin map, the top, consolidation again, the system.
+ */
+#include "heap/bins.h"
+#include "heap/extent.h"
+#include "heap/misuse.h"
+#include "heap/subheap.h"
+
+/* At most so many unsorted chunks are sorted in one call. */
+#define SORT_LIMIT 10000
+
+static inline struct chunk *mark_inuse(struct arena *a, struct chunk *c, size_t size)
+{
+	chunk_at(c, size)->size |= PREV_INUSE;
+	c->size |= arena_bit(a);
+	return c;
+}
+
+static struct chunk *take_fast(struct arena *a, size_t size)
+{
+	struct chunk **bin = &a->fastbins[fast_bin(size)];
+	struct chunk *c = *bin;
+
+	if (c == NULL)
+		return NULL;
+	if (unlikely(((uintptr_t)c & (CHUNK_ALIGN - 1)) != 0 || chunk_size(c) != size))
+		misuse("malloc", chunk_to_block(c), "corrupted fast bin");
+	*bin = c->fd;
+	return c;
+}
+
+static struct chunk *take_small(struct arena *a, size_t size)
+{
+	struct chunk *head = bin_head(a, small_bin(size)), *c = head->bk;
+
+	if (c == head)
+		return NULL;
+	if (unlikely(c->bk->fd != c || chunk_size(c) != size))
+		misuse("malloc", chunk_to_block(c), "corrupted small bin");
+	head->bk = c->bk;
+	c->bk->fd = head;
+	return mark_inuse(a, c, size);
+}
+
+struct chunk *alloc_split(struct arena *a, struct chunk *c, size_t have, size_t size,
+                          struct extent e)
+{
+	size_t left = have - size;
+	struct chunk *rest;
+
+	if (left < MIN_CHUNK) {
+		c->size = have | (c->size & PREV_INUSE) | arena_bit(a);
+		chunk_at(c, have)->size |= PREV_INUSE;
+	} else {
+		rest = chunk_at(c, size);
+		c->size = size | (c->size & PREV_INUSE) | arena_bit(a);
+		rest->size = left | PREV_INUSE;
+		chunk_set_foot(rest, left);
+		bin_insert_unsorted(a, rest, left);
+		if (size_is_small(size))
+			a->last_remainder = rest;
+		if (policy_is_default())
+			extent_put(a, rest, left, e);
+	}
+	if (policy_is_default())
+		decay_fell(&a->decay, extent_dirty_bytes(a));
+	return c;
+}
+
+/* Takes a free chunk that is out of its bin. */
+static inline struct chunk *take_free(struct arena *a, struct chunk *c, size_t size)
+{
+	size_t have = chunk_size(c);
+	struct extent e = EXTENT_EMPTY;
+
+	if (policy_is_default())
+		e = extent_take(a, c, have);
+	return alloc_split(a, c, have, size, e);
+}
+
+static void check_unsorted(struct arena *a, struct chunk *head, struct chunk *c, size_t size)
+{
+	struct chunk *next = chunk_at(c, size);
+
+	if (unlikely(size < MIN_CHUNK || size > a->system_bytes))
+		misuse("malloc", chunk_to_block(c), "corrupted size of an unsorted chunk");
+	if (unlikely(next->prev_size != size || chunk_prev_inuse(next)))
+		misuse("malloc", chunk_to_block(c), "corrupted size of an unsorted chunk");
+	if (unlikely(c->bk->fd != c || c->fd != head))
+		misuse("malloc", chunk_to_block(c), "corrupted unsorted bin");
+}
+
+/*
+ * Sorts the unsorted chunks, oldest first, into their bins, until one fits
+ * exactly.  A small request that finds the last remainder alone takes from it,
+ * so that runs of small requests lie side by side.
+ */
+static struct chunk *take_unsorted(struct arena *a, size_t size)
+{
+	struct chunk *head = bin_head(a, UNSORTED), *c;
+
+	for (int i = 0; i < SORT_LIMIT && (c = head->bk) != head; i++) {
+		size_t have = chunk_size(c);
+
+		check_unsorted(a, head, c, have);
+		if (size_is_small(size) && c == a->last_remainder && c->bk == head &&
+		    have > size + MIN_CHUNK) {
+			head->bk = head->fd = head;
+			return take_free(a, c, size);
+		}
+		head->bk = c->bk;
+		c->bk->fd = head;
+		if (have == size)
+			return take_free(a, c, size);
+		bin_insert(a, c, have);
+	}
+	return NULL;
+}
+
+/* The best fit among the larger chunks, or NULL. */
+static struct chunk *take_binned(struct arena *a, size_t size)
+{
+	unsigned bin = bin_of_size(size);
+	struct chunk *c = NULL;
+
+	if (!size_is_small(size))
+		c = large_bin_best(a, bin, size);
+	while (c == NULL) {
+		bin = binmap_next(a, bin + 1);
+		if (bin == BINS)
+			return NULL;
+		c = bin_least(a, bin);
+		if (c == NULL)
+			binmap_clear(a, bin);
+	}
+	bin_unlink(a, c);
+	return take_free(a, c, size);
+}
+
+struct chunk *alloc_chunk(struct arena *a, size_t size)
+{
+	struct chunk *c;
+
+	if (size <= settings.mxfast && (c = take_fast(a, size)) != NULL)
+		return c;
+	if (size_is_small(size)) {
+		if ((c = take_small(a, size)) != NULL)
+			return c;
+	} else if (a->have_fastchunks) {
+		free_consolidate(a);
+	}
+	if (unlikely(__atomic_load_n(&a->deferred, __ATOMIC_RELAXED) != NULL))
+		free_deferred(a);
+	for (;;) {
+		if ((c = take_unsorted(a, size)) != NULL)
+			return c;
+		if ((c = take_binned(a, size)) != NULL)
+			return c;
+		if (chunk_size(a->top) >= size + MIN_CHUNK)
+			return grow_take_top(a, size);
+		if (!a->have_fastchunks)
+			return grow_arena(a, size);
+		free_consolidate(a);
+	}
+}
+
+struct chunk *alloc_chunk_zero(struct arena *a, size_t size, size_t *stale)
+{
+	struct chunk *top = a->top, *c;
+	size_t top_used = chunk_size(top);
+
+	/* What another arena's top once held may lie beyond its present end. */
+	if (!arena_is_main(a))
+		top_used = size_max(top_used, subheap_used_from(top));
+	c = alloc_chunk(a, size);
+	if (c == NULL)
+		return NULL;
+	*stale = chunk_is_mapped(c) ? 0 : chunk_size(c) - SIZE_SZ;
+	if (c == top && arena_grows_zeroed(a) && top_used < *stale + SIZE_SZ)
+		*stale = top_used - CHUNK_HEADER;
+	return c;
+}
+
+void alloc_free_tail(struct arena *a, struct chunk *c, size_t size)
+{
+	size_t left = chunk_size(c) - size;
+	struct chunk *rest = chunk_at(c, size);
+
+	if (left < MIN_CHUNK)
+		return;
+	rest->size = left | PREV_INUSE | arena_bit(a);
+	c->size = size | (c->size & SIZE_BITS);
+	free_chunk(a, rest);
+}
+
+/* Moves a mapped chunk's start up to a boundary within its mapping. */
+static struct chunk *align_mapped(struct chunk *c, struct chunk *at)
+{
+	size_t lead = (size_t)((char *)at - (char *)c);
+
+	if (lead != 0) {
+		at->prev_size = c->prev_size + lead;
+		at->size = (chunk_size(c) - lead) | IS_MMAPPED;
+	}
+	return at;
+}
+
+struct chunk *alloc_aligned(struct arena *a, size_t alignment, size_t size)
+{
+	/* Room to move to the next boundary, and for a free chunk before it. */
+	struct chunk *c = alloc_chunk(a, size + alignment + MIN_CHUNK), *at;
+	size_t lead;
+
+	if (c == NULL)
+		return NULL;
+	at = block_to_chunk((void *)align_up((uintptr_t)chunk_to_block(c), alignment));
+	if (chunk_is_mapped(c))
+		return align_mapped(c, at);
+	lead = (size_t)((char *)at - (char *)c);
+	if (lead != 0 && lead < MIN_CHUNK) {
+		at = chunk_at(at, alignment);
+		lead += alignment;
+	}
+	if (lead != 0) {
+		at->size = (chunk_size(c) - lead) | PREV_INUSE | arena_bit(a);
+		c->size = lead | (c->size & SIZE_BITS);
+		free_chunk(a, c);
+	}
+	alloc_free_tail(a, at, size);
+	return at;
+}

@@ -1,0 +1,167 @@
+#include "heap/arena.h"
+
+#include "heap/bins.h"
+#include "heap/purger.h"
+#include "heap/subheap.h"
+#include "os/os.h"
+
+/* ptmalloc: once M_ARENA_TEST arenas exist, at most so many for each CPU. */
+#define ARENAS_PER_CPU 8
+
+struct arena main_arena;
+struct lock arenas_lock = LOCK_INIT(RANK_ARENAS);
+
+/* All guarded by arenas_lock. */
+static size_t arenas = 1;
+static size_t arena_limit;             /* 0: not computed yet */
+static struct arena *free_arenas = &main_arena; /* no thread is attached */
+static struct arena *last_arena = &main_arena;
+static struct arena *next_reused;      /* where the search for a free lock goes on */
+
+void arena_init(struct arena *a, uint16_t order)
+{
+	a->lock = (struct lock){ .rank = RANK_ARENA, .order = order };
+	for (unsigned bin = 1; bin < BINS; bin++)
+		bin_head(a, bin)->fd = bin_head(a, bin)->bk = bin_head(a, bin);
+	a->top = arena_initial_top(a);
+	a->poke_above = PURGE_STEP;
+}
+
+size_t arena_count(void)
+{
+	return __atomic_load_n(&arenas, __ATOMIC_RELAXED);
+}
+
+static bool may_create(void)
+{
+	if (settings.arena_max != 0)
+		return arenas < settings.arena_max;
+	if (arenas < settings.arena_test)
+		return true;
+	if (arena_limit == 0)
+		arena_limit = (size_t)os_cpu_count() * ARENAS_PER_CPU;
+	return arenas < arena_limit;
+}
+
+static struct arena *create(void)
+{
+	struct arena *a = subheap_new_arena((uint16_t)arenas);
+
+	if (a == NULL)
+		return NULL;
+	/* Readers walk the list without the lock: complete first, then listed. */
+	__atomic_store_n(&last_arena->next, a, __ATOMIC_RELEASE);
+	last_arena = a;
+	__atomic_store_n(&arenas, arenas + 1, __ATOMIC_RELAXED);
+	return a;
+}
+
+static struct arena *after(struct arena *a)
+{
+	return a != NULL && arena_following(a) != NULL ? arena_following(a) : &main_arena;
+}
+
+/* One whose lock is free, going round from the last choice; else the next. */
+static struct arena *reuse(const struct arena *avoid)
+{
+	struct arena *first = after(next_reused), *a = first;
+
+	do {
+		if (a != avoid && __atomic_load_n(&a->lock.word, __ATOMIC_RELAXED) == 0)
+			break;
+		a = after(a);
+	} while (a != first);
+	if (a == avoid)
+		a = after(a);
+	next_reused = a;
+	return a;
+}
+
+static struct arena *pop_free(void)
+{
+	struct arena *a = free_arenas;
+
+	if (a != NULL)
+		free_arenas = a->next_free;
+	return a;
+}
+
+static void drop_from_free(struct arena *a)
+{
+	for (struct arena **at = &free_arenas; *at != NULL; at = &(*at)->next_free) {
+		if (*at == a) {
+			*at = a->next_free;
+			return;
+		}
+	}
+}
+
+struct arena *arena_attach(void)
+{
+	struct arena *a;
+
+	lock_acquire(&arenas_lock);
+	a = pop_free();
+	if (a == NULL && may_create())
+		a = create();
+	if (a == NULL) {
+		a = reuse(NULL);
+		drop_from_free(a);
+	}
+	a->threads++;
+	lock_release(&arenas_lock);
+	return a;
+}
+
+void arena_detach(struct arena *a)
+{
+	lock_acquire(&arenas_lock);
+	ASSERT(a->threads > 0);
+	if (--a->threads == 0) {
+		a->next_free = free_arenas;
+		free_arenas = a;
+	}
+	lock_release(&arenas_lock);
+}
+
+struct arena *arena_other(const struct arena *avoid)
+{
+	struct arena *a = NULL;
+
+	lock_acquire(&arenas_lock);
+	if (arenas == 1 && may_create())
+		a = create();
+	if (a == NULL)
+		a = reuse(avoid);
+	lock_release(&arenas_lock);
+	return a;
+}
+
+void arena_fork_child(struct arena *of_caller)
+{
+	lock_fork_child(&arenas_lock);
+	free_arenas = NULL;
+	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a)) {
+		lock_fork_child(&a->lock);
+		a->poke_above = 0;
+		a->threads = a == of_caller;
+		if (a == of_caller)
+			continue;
+		a->next_free = free_arenas;
+		free_arenas = a;
+	}
+}
+
+void arena_fork_prepare(void)
+{
+	lock_fork_acquire(&arenas_lock);
+	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
+		lock_fork_acquire(&a->lock);
+}
+
+void arena_fork_parent(void)
+{
+	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
+		lock_fork_release(&a->lock);
+	lock_fork_release(&arenas_lock);
+}

@@ -1,0 +1,39 @@
+/*
+ * Free pages taken aside while the system takes them back.  Layer: heap.
+ * Default policy.
+ *
+ * The system call runs without the arena's lock, so the pages must not be handed
+ * out meanwhile: a claimed chunk looks in use to its neighbours, and a claimed
+ * end of the top is simply not part of the top.  Of a large chunk only the front
+ * is claimed, so that the program keeps the rest.
+ *
+ * I1: while a->top_claimed is not 0, the top's end does not move (grow_arena,
+ *     grow_trim_main and subheap_trim see to that).
+ * Asserted by claim_return().
+ */
+#ifndef CEDE_HEAP_CLAIM_H
+#define CEDE_HEAP_CLAIM_H
+
+#include "heap/arena.h"
+#include "os/os.h"
+
+/* What one claim may hold: bounds the time under the lock and in the system. */
+#define CLAIM_BYTES ((size_t)8 << 20)
+
+struct claim {
+	struct arena *arena;
+	unsigned count;
+	unsigned chunks_count;                   /* ranges of chunks; then one of the top */
+	struct os_range ranges[OS_DISCARD_RANGES];
+	struct chunk *chunks[OS_DISCARD_RANGES];
+};
+
+/*
+ * Takes aside up to `want` bytes of dirty pages, oldest first, the top last;
+ * returns how many.  Takes the arena's lock itself, as claim_return does.
+ */
+size_t claim_take(struct claim *claim, struct arena *a, size_t want);
+/* Puts the chunks back as clean free ones. */
+void claim_return(struct claim *claim);
+
+#endif

@@ -1,0 +1,93 @@
+/*
+ * Which pages of a free chunk may be resident.  Layer: heap.  Default policy.
+ *
+ * A free chunk of at least a page carries an extent [lo, hi) of whole pages,
+ * behind its links:
+ *
+ *   chunk | links | parent lo hi newer older |...| whole pages |...| foot
+ *                                                  ^ inner range ^
+ *
+ * All its inner pages outside the extent were given back and not touched since;
+ * those inside may be resident.  An interval keeps merging O(1): the hull of two
+ * extents and of the pages at their boundary, which become inner by the merge.
+ * It may cover pages that are gone; giving those back again costs a page walk
+ * and no more.
+ *
+ * Free chunks below a page have no extent: all of them counts as resident.  The
+ * top's extent is in the arena, because the top may be smaller than this header.
+ *
+ * I1: lo and hi are pages within the inner range, lo < hi, or both 0.
+ * I2: a chunk is on the dirty list just when lo < hi.
+ * Asserted by audit_arena().
+ */
+#ifndef CEDE_HEAP_EXTENT_H
+#define CEDE_HEAP_EXTENT_H
+
+#include "heap/arena.h"
+#include "heap/tree.h"
+#include "os/os.h"
+
+struct dirty_chunk {
+	struct tree_chunk tree;
+	uintptr_t lo, hi;
+	struct dirty_chunk *newer, *older;
+};
+
+/* A range of addresses under way; empty when lo >= hi. */
+struct extent {
+	uintptr_t lo, hi;
+};
+
+#define EXTENT_EMPTY ((struct extent){ UINTPTR_MAX, 0 })
+
+static inline bool extent_tracked(size_t size)
+{
+	return size >= os_page_size;
+}
+
+static inline struct extent extent_hull(struct extent a, struct extent b)
+{
+	return (struct extent){ a.lo < b.lo ? a.lo : b.lo, a.hi > b.hi ? a.hi : b.hi };
+}
+
+/* The whole pages that a free chunk's header and foot leave. */
+static inline uintptr_t extent_inner_start(const struct chunk *c)
+{
+	return align_up((uintptr_t)c + sizeof(struct dirty_chunk), os_page_size);
+}
+
+/* What merging makes inner where the chunk `upper` began. */
+static inline struct extent extent_boundary(const struct chunk *upper)
+{
+	return (struct extent){ align_down((uintptr_t)upper, os_page_size),
+	                        extent_inner_start(upper) };
+}
+
+/* A free chunk's extent when it leaves its bin; takes it off the dirty list. */
+struct extent extent_take(struct arena *a, struct chunk *c, size_t size);
+
+/* Gives a free chunk its extent: the part of `e` within its inner pages. */
+void extent_put(struct arena *a, struct chunk *c, size_t size, struct extent e);
+
+/* The part of the top that may be resident; empty when lo >= hi. */
+static inline struct extent extent_of_top(const struct arena *a)
+{
+	uintptr_t lo = align_up((uintptr_t)a->top + MIN_CHUNK, os_page_size);
+
+	if (lo < a->top_dirty_lo)
+		lo = a->top_dirty_lo;
+	return (struct extent){ lo, a->top_dirty_hi };
+}
+
+/* Pages of an arena that are free and may be resident, in bytes. */
+static inline size_t extent_dirty_bytes(const struct arena *a)
+{
+	struct extent top = extent_of_top(a);
+
+	return a->dirty_bytes + (top.lo < top.hi ? top.hi - top.lo : 0);
+}
+
+/* The top now begins lower or was replaced: its extent grows by `e`. */
+void extent_add_to_top(struct arena *a, struct extent e);
+
+#endif

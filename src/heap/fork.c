@@ -1,0 +1,41 @@
+/*
+ * Fork: the thread that forks takes every lock in rank order, so that the child
+ * gets a heap at rest.  The purge lock comes first: no pages are taken aside
+ * while it is held.
+ *
+ * Registered at the very first allocation, which the loader makes: handlers run
+ * before a fork in reverse order of registration, so those of the program, which
+ * may allocate, run before ours.
+ */
+#include <pthread.h>
+
+#include "heap/heap.h"
+#include "heap/purger.h"
+#include "heap/registry.h"
+
+static void prepare(void)
+{
+	(void)registry_self();
+	purger_fork_prepare();
+	registry_fork_prepare();
+	arena_fork_prepare();
+}
+
+static void parent(void)
+{
+	arena_fork_parent();
+	registry_fork_parent();
+	purger_fork_parent();
+}
+
+static void child(void)
+{
+	registry_fork_child();
+	purger_fork_child();
+}
+
+void fork_register(void)
+{
+	/* Without it only a fork beside busy threads is at risk. */
+	(void)pthread_atfork(prepare, parent, child);
+}

@@ -1,0 +1,173 @@
+/*
+ * The end of an arena: growth and trim of the top.  The main arena's is the
+ * break, moved by libc's sbrk; somebody else may move it too, and then the old
+ * top is closed with fence posts and the heap goes on after the gap.
+ */
+#include "heap/bins.h"
+#include "heap/extent.h"
+#include "heap/misuse.h"
+#include "heap/subheap.h"
+#include "os/os.h"
+
+/* When the break cannot move, at least so much is mapped in its stead. */
+#define MAP_INSTEAD ((size_t)1 << 20)
+
+struct chunk *grow_take_top(struct arena *a, size_t size)
+{
+	struct chunk *c = a->top, *top = chunk_at(c, size);
+	size_t left = chunk_size(c) - size;
+
+	a->top = top;
+	top->size = left | PREV_INUSE;
+	c->size = size | (c->size & PREV_INUSE) | arena_bit(a);
+	if (policy_is_default())
+		decay_fell(&a->decay, extent_dirty_bytes(a));
+	return c;
+}
+
+void grow_retire_top(struct arena *a, struct chunk *top, size_t size)
+{
+	size_t left = align_down(size - 2 * CHUNK_HEADER, CHUNK_ALIGN);
+	struct extent dirty = extent_of_top(a);
+	struct chunk *post = chunk_at(top, left), *last = chunk_at(post, CHUNK_HEADER);
+
+	/* Two headers that look in use: the first ends merging, the second is where
+	 * the first's successor bit is read from, and tells where the first lies. */
+	last->size = 0 | PREV_INUSE;
+	if (left < MIN_CHUNK) {
+		/* Too small to be free: one dead chunk in use. */
+		top->size = (left + CHUNK_HEADER) | PREV_INUSE | arena_bit(a);
+		last->prev_size = left + CHUNK_HEADER;
+		return;
+	}
+	last->prev_size = CHUNK_HEADER;
+	post->size = CHUNK_HEADER; /* the one before is free */
+	top->size = left | PREV_INUSE;
+	chunk_set_foot(top, left);
+	bin_insert_unsorted(a, top, left);
+	if (policy_is_default())
+		extent_put(a, top, left, dirty);
+}
+
+/* The main arena's new memory [start, end) borders nothing: it is the new top. */
+static void begin_region(struct arena *a, char *start, char *end)
+{
+	struct chunk *old = a->top;
+	size_t old_size = chunk_size(old);
+	struct chunk *top = (struct chunk *)align_up((uintptr_t)start, CHUNK_ALIGN);
+
+	if (old_size != 0)
+		grow_retire_top(a, old, old_size);
+	a->top = top;
+	a->region = (char *)top;
+	a->top_dirty_lo = a->top_dirty_hi = 0;
+	top->size = align_down((size_t)(end - (char *)top), CHUNK_ALIGN) | PREV_INUSE;
+}
+
+static void note_bounds(struct arena *a, char *start, char *end)
+{
+	if (a->lowest == NULL || start < a->lowest)
+		__atomic_store_n(&a->lowest, start, __ATOMIC_RELAXED);
+	if (end > a->highest)
+		__atomic_store_n(&a->highest, end, __ATOMIC_RELAXED);
+}
+
+/*
+ * The break moved by `size` and `start` is where: the top grows, or, when
+ * somebody else moved it since, a new region begins, topped up to end on a page.
+ */
+static void take_break(struct arena *a, char *start, size_t size)
+{
+	size_t old_size = chunk_size(a->top), more;
+	char *old_end = (char *)a->top + old_size, *end = start + size;
+
+	if (old_size != 0 && start == old_end) {
+		a->top->size = (old_size + size) | PREV_INUSE;
+	} else {
+		if (unlikely(a->contiguous && old_size != 0 && start < old_end))
+			misuse("malloc", old_end, "the break was moved back below the heap's end");
+		/* The old top's part was left out of `size`: it cannot be used now. */
+		more = (a->contiguous ? old_size : 0) + (-(uintptr_t)start & (CHUNK_ALIGN - 1));
+		more = align_up((uintptr_t)end + more, os_page_size) - (uintptr_t)end;
+		if (more != 0 && os_sbrk((intptr_t)more) == end)
+			end += more;
+		if (a->contiguous && old_size != 0)
+			a->system_bytes += (size_t)(start - old_end); /* as ptmalloc counts it */
+		begin_region(a, start, end);
+	}
+	a->system_bytes += (size_t)(end - start);
+	note_bounds(a, start, end);
+}
+
+static bool map_instead(struct arena *a, size_t size)
+{
+	char *start;
+
+	size = size_max(align_up(size, os_page_size), MAP_INSTEAD);
+	start = os_map(NULL, size, OS_READ_WRITE);
+	if (start == NULL)
+		return false;
+	a->contiguous = false;
+	begin_region(a, start, start + size);
+	a->system_bytes += size;
+	note_bounds(a, start, start + size);
+	return true;
+}
+
+static bool grow_main(struct arena *a, size_t size)
+{
+	size_t least = size + MIN_CHUNK, whole, want;
+	char *start = NULL;
+
+	if (__builtin_add_overflow(least, settings.top_pad, &whole))
+		whole = least;
+	want = align_up(a->contiguous ? whole - chunk_size(a->top) : whole, os_page_size);
+	if (want <= PTRDIFF_MAX)
+		start = os_sbrk((intptr_t)want);
+	if (start != NULL)
+		take_break(a, start, want);
+	else if (!map_instead(a, whole))
+		return false;
+	a->max_system_bytes = size_max(a->max_system_bytes, a->system_bytes);
+	return true;
+}
+
+struct chunk *grow_arena(struct arena *a, size_t size)
+{
+	struct chunk *c;
+	bool tried = mapped_wanted(size);
+
+	if (tried && (c = mapped_alloc(size)) != NULL)
+		return c;
+	/* The end of the top is being given back: it can neither grow nor wait. */
+	if (a->top_claimed != 0)
+		return tried ? NULL : mapped_alloc(size);
+	if (arena_is_main(a) ? grow_main(a, size) : subheap_grow(a, size)) {
+		if (chunk_size(a->top) >= size + MIN_CHUNK)
+			return grow_take_top(a, size);
+		return NULL;
+	}
+	return tried || arena_is_main(a) ? NULL : mapped_alloc(size);
+}
+
+size_t grow_trim_main(struct arena *a, size_t pad)
+{
+	size_t top_size = chunk_size(a->top), keep = pad + MIN_CHUNK + 1, extra, gone;
+	char *end = (char *)a->top + top_size, *now;
+
+	if (a->top_claimed != 0 || keep < pad || top_size <= keep)
+		return 0;
+	extra = align_down(top_size - keep, os_page_size);
+	/* Only while the break is where the top ends, and is moved by nobody else. */
+	if (extra == 0 || os_sbrk(0) != end || os_sbrk(-(intptr_t)extra) == NULL)
+		return 0;
+	now = os_sbrk(0);
+	if (now == NULL || now >= end)
+		return 0;
+	gone = (size_t)(end - now);
+	a->system_bytes -= gone;
+	a->top->size = (top_size - gone) | PREV_INUSE;
+	if (a->top_dirty_hi > (uintptr_t)now)
+		a->top_dirty_hi = (uintptr_t)now;
+	return gone;
+}

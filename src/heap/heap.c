@@ -1,0 +1,44 @@
+#include "heap/heap.h"
+
+#include "base/fmt.h"
+#include "heap/misuse.h"
+#include "os/os.h"
+
+struct settings settings;
+
+/* The program's own options, when it defines any. */
+extern const char *cede_options __attribute__((weak));
+
+static void warn(const char *line)
+{
+	char text[256];
+
+	os_write_error(text, fmt_into(text, sizeof(text), "cede: %s\n", line));
+}
+
+void heap_start(void)
+{
+	os_init();
+	settings_init(&settings);
+	if (&cede_options != NULL && cede_options != NULL)
+		settings_read_options(&settings, cede_options, warn);
+	/* A raised program must not be steered by its caller's environment. */
+	if (!os_is_secure()) {
+		settings_read_environment(&settings, os_environment(), warn);
+		os_environment_done();
+	}
+	if (policy_is_default())
+		settings.mxfast = 0;
+	arena_init(&main_arena, 0);
+	main_arena.contiguous = true;
+	fork_register();
+}
+
+_Noreturn COLD void misuse(const char *function, const void *block, const char *what)
+{
+	char text[256];
+
+	os_write_error(text, fmt_into(text, sizeof(text), "cede: %s(%p): %s\n", function, block,
+	                              what));
+	os_abort();
+}

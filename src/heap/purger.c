@@ -1,0 +1,207 @@
+#include "heap/purger.h"
+
+#include "heap/claim.h"
+#include "heap/extent.h"
+#include "heap/heap.h"
+#include "os/os.h"
+
+/* How often a release looks at an arena again. */
+#define RELEASE_ROUNDS 3
+
+struct purge_counts purge_counts;
+
+static struct lock purge_lock = LOCK_INIT(RANK_PURGE);
+static struct claim claim;     /* guarded by purge_lock */
+static uint32_t state;         /* enum purger_state; atomic, a futex */
+static uint64_t last_pass_ms;  /* of passes run by frees; atomic */
+
+enum purger_state purger_now(void)
+{
+	if (!settings.background)
+		return PURGER_ABSENT;
+	return (enum purger_state)__atomic_load_n(&state, __ATOMIC_ACQUIRE);
+}
+
+static bool state_change(uint32_t from, uint32_t to)
+{
+	return __atomic_compare_exchange_n(&state, &from, to, false, __ATOMIC_SEQ_CST,
+	                                   __ATOMIC_RELAXED);
+}
+
+/* Gives up to `want` bytes of an arena back; returns what the system took. */
+static size_t give_back(struct arena *a, size_t want)
+{
+	size_t gone = 0, taken, calls;
+
+	while (want >= os_page_size) {
+		uint64_t made = 0;
+
+		lock_acquire(&purge_lock);
+		taken = claim_take(&claim, a, want);
+		if (taken != 0) {
+			gone += os_discard(claim.ranges, claim.count, &made);
+			claim_return(&claim);
+		}
+		calls = made;
+		__atomic_store_n(&purge_counts.calls, purge_counts.calls + calls, __ATOMIC_RELAXED);
+		lock_release(&purge_lock);
+		if (taken == 0)
+			break;
+		want -= taken < want ? taken : want;
+	}
+	__atomic_add_fetch(&purge_counts.bytes, gone, __ATOMIC_RELAXED);
+	return gone;
+}
+
+static size_t dirty_now(struct arena *a)
+{
+	size_t dirty;
+
+	lock_acquire(&a->lock);
+	dirty = extent_dirty_bytes(a);
+	lock_release(&a->lock);
+	return dirty;
+}
+
+/* One tick of one arena: what has been free long enough goes. */
+static size_t tick(struct arena *a)
+{
+	size_t dirty, old, gone;
+
+	lock_acquire(&a->lock);
+	old = decay_tick(&a->decay, extent_dirty_bytes(a));
+	lock_release(&a->lock);
+	gone = give_back(a, old);
+
+	lock_acquire(&a->lock);
+	decay_purged(&a->decay, gone);
+	dirty = extent_dirty_bytes(a);
+	__atomic_store_n(&a->dirty_published, dirty, __ATOMIC_RELAXED);
+	a->poke_above = dirty + PURGE_STEP;
+	lock_release(&a->lock);
+	return dirty;
+}
+
+/* Ticks every arena; returns the bytes that wait still. */
+static size_t pass(void)
+{
+	size_t left = 0;
+
+	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
+		left += tick(a);
+	__atomic_add_fetch(&purge_counts.passes, 1, __ATOMIC_RELAXED);
+	return left;
+}
+
+static size_t published(void)
+{
+	size_t sum = 0;
+
+	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
+		sum += __atomic_load_n(&a->dirty_published, __ATOMIC_RELAXED);
+	return sum;
+}
+
+/*
+ * Sleeps until a free finds enough.  Frees publish before they look at the
+ * state, and this changes the state before it looks at what they published: one
+ * of the two sees the other.
+ */
+static void sleep_until_told(void)
+{
+	(void)state_change(PURGER_AWAKE, PURGER_ASLEEP);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (published() > PURGE_START)
+		(void)state_change(PURGER_ASLEEP, PURGER_AWAKE);
+	while (__atomic_load_n(&state, __ATOMIC_ACQUIRE) == PURGER_ASLEEP)
+		os_futex_wait(&state, PURGER_ASLEEP, -1);
+}
+
+static void run(void)
+{
+	for (;;) {
+		uint32_t never = 0;
+
+		if (pass() == 0)
+			sleep_until_told();
+		os_futex_wait(&never, 0, DECAY_TICK_MS);
+	}
+}
+
+static void start(void)
+{
+	if (!state_change(PURGER_NONE, PURGER_AWAKE))
+		return;
+	if (!os_thread_start(run, "cede-purger"))
+		(void)state_change(PURGER_AWAKE, PURGER_ABSENT);
+}
+
+/* Without the thread: this thread's free runs the pass, once a tick. */
+static void pass_instead(void)
+{
+	uint64_t now = os_now_ms(), last = __atomic_load_n(&last_pass_ms, __ATOMIC_RELAXED);
+
+	if (now - last >= DECAY_TICK_MS &&
+	    __atomic_compare_exchange_n(&last_pass_ms, &last, now, false, __ATOMIC_RELAXED,
+	                                __ATOMIC_RELAXED))
+		(void)pass();
+}
+
+NOINLINE void purger_tell(void)
+{
+	enum purger_state now;
+
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	now = purger_now();
+	if (now == PURGER_AWAKE || published() <= PURGE_START)
+		return;
+	if (now == PURGER_ABSENT)
+		pass_instead();
+	else if (now == PURGER_NONE)
+		start();
+	else if (state_change(PURGER_ASLEEP, PURGER_AWAKE))
+		os_futex_wake(&state, 1);
+}
+
+size_t purger_release(size_t max)
+{
+	size_t gone = 0;
+
+	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a)) {
+		/* Once more than once: what merges as it is returned may leave a page.
+		 * But not for ever beside threads that go on freeing. */
+		for (int round = 0; round < RELEASE_ROUNDS && gone < max; round++) {
+			size_t dirty = dirty_now(a);
+
+			if (dirty == 0)
+				break;
+			gone += give_back(a, size_min(dirty, max - gone));
+		}
+	}
+	return gone;
+}
+
+void purger_settle(void)
+{
+	lock_acquire(&purge_lock);
+	lock_release(&purge_lock);
+}
+
+void purger_fork_prepare(void)
+{
+	lock_fork_acquire(&purge_lock);
+}
+
+void purger_fork_parent(void)
+{
+	lock_fork_release(&purge_lock);
+}
+
+void purger_fork_child(void)
+{
+	uint32_t now = __atomic_load_n(&state, __ATOMIC_RELAXED);
+
+	lock_fork_child(&purge_lock);
+	if (now == PURGER_AWAKE || now == PURGER_ASLEEP)
+		__atomic_store_n(&state, PURGER_NONE, __ATOMIC_RELAXED);
+}

@@ -1,0 +1,72 @@
+/*
+ * Giving back: when, by whom, and how much.  Layer: heap.  Default policy.
+ *
+ * A thread that libc does not know of (os_thread_start says how) ticks while any
+ * arena has whole free pages that may be resident, gives back those that stayed
+ * free long enough (purge/decay.h), and sleeps for ever when there are none.  It
+ * is made when more than PURGE_START bytes wait, by the first free that sees it,
+ * after that free has let go of its locks.
+ *
+ * Without the thread (background=off, or it could not be made) the same pass is
+ * run by frees, at most once a tick.
+ *
+ * Locks: the purge lock is held for one claim at a time, around the arena's, and
+ * never wanted by malloc or free.
+ */
+#ifndef CEDE_HEAP_PURGER_H
+#define CEDE_HEAP_PURGER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "heap/arena.h"
+
+#define PURGE_START ((size_t)1 << 20)
+#define PURGE_STEP  ((size_t)64 << 10) /* an arena tells of no less */
+
+/* What the purger is doing; the values of enum cede_purger. */
+enum purger_state { PURGER_NONE, PURGER_ASLEEP, PURGER_AWAKE, PURGER_ABSENT };
+
+struct purge_counts {
+	uint64_t bytes, calls, passes; /* guarded by the purge lock; read relaxed */
+};
+extern struct purge_counts purge_counts;
+
+enum purger_state purger_now(void);
+
+static inline bool purger_is_absent(void)
+{
+	return purger_now() == PURGER_ABSENT;
+}
+
+/*
+ * With the arena's lock: whether purger_tell must be called once it is released.
+ */
+static inline bool purger_should_tell(struct arena *a, size_t dirty)
+{
+	if (likely(dirty <= a->poke_above))
+		return false;
+	__atomic_store_n(&a->dirty_published, dirty, __ATOMIC_RELAXED);
+	a->poke_above = dirty + PURGE_STEP;
+	return true;
+}
+
+/* With no lock: starts or wakes the thread when there is enough to give back. */
+void purger_tell(void);
+
+/*
+ * Gives back at once, whatever its age, at most about max bytes (SIZE_MAX: all);
+ * returns the bytes.  With no lock.
+ */
+size_t purger_release(size_t max);
+
+/* Waits until no pages are taken aside.  With no lock. */
+void purger_settle(void);
+
+/* Around fork. */
+void purger_fork_prepare(void);
+void purger_fork_parent(void);
+void purger_fork_child(void);
+
+#endif

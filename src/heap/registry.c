@@ -1,0 +1,153 @@
+#include "heap/registry.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+#include "heap/heap.h"
+#include "os/os.h"
+
+struct record {
+	struct thread thread;
+	pthread_mutex_t alive;
+	uint32_t generation; /* of the process that its thread lived in */
+	bool detached;       /* its dead thread's arena was let go */
+};
+
+/* How many records a newcomer looks at for a dead thread before it makes one. */
+#define LOOK 32
+#define RECORDS_BYTES ((size_t)64 << 10)
+
+__thread struct thread *thread_self;
+
+static struct lock registry_lock = LOCK_INIT(RANK_REGISTRY);
+/* All guarded by registry_lock. */
+static bool started;
+static struct record first;           /* the first thread must not wait for memory */
+static struct record shared;          /* of threads that find no memory for one */
+static struct record *all, *look_next;
+static struct record *spare, *spare_end;
+static size_t records;
+static uint32_t generation;           /* counts forks */
+
+static struct record *make(void)
+{
+	if (records == 0)
+		return &first;
+	if (spare == spare_end) {
+		spare = os_map(NULL, RECORDS_BYTES, OS_READ_WRITE);
+		if (spare == NULL) {
+			spare = spare_end;
+			return NULL;
+		}
+		spare_end = spare + RECORDS_BYTES / sizeof(*spare);
+	}
+	return spare++;
+}
+
+static void lock_alive(struct record *r)
+{
+	pthread_mutexattr_t attributes;
+
+	pthread_mutexattr_init(&attributes);
+	pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+	pthread_mutex_init(&r->alive, &attributes);
+	pthread_mutex_lock(&r->alive);
+	r->generation = generation;
+	r->detached = false;
+}
+
+static bool is_dead(struct record *r)
+{
+	if (r->generation != generation)
+		return true; /* the thread stayed in the parent */
+	if (pthread_mutex_trylock(&r->alive) != EOWNERDEAD)
+		return false;
+	pthread_mutex_consistent(&r->alive);
+	pthread_mutex_unlock(&r->alive);
+	return true;
+}
+
+/* A dead thread's record, or NULL; going round, a bounded number at a time. */
+static struct record *find_dead(void)
+{
+	for (int i = 0; i < LOOK && all != NULL; i++) {
+		struct record *r = look_next != NULL ? look_next : all;
+
+		look_next = (struct record *)r->thread.next;
+		if (&r->thread != thread_self && is_dead(r)) {
+			/* A fork let go of all arenas but the caller's. */
+			if (r->generation == generation)
+				arena_detach(r->thread.arena);
+			return r;
+		}
+	}
+	return NULL;
+}
+
+static struct record *take_record(void)
+{
+	struct record *r = find_dead();
+
+	if (r != NULL)
+		return r;
+	r = make();
+	if (r == NULL)
+		return NULL;
+	r->thread.next = (struct thread *)all;
+	all = r;
+	records++;
+	return r;
+}
+
+NOINLINE struct thread *registry_enter(void)
+{
+	int saved = errno;
+	struct record *r;
+
+	lock_thread_begin();
+	lock_acquire(&registry_lock);
+	if (!started) {
+		started = true;
+		heap_start();
+	}
+	r = take_record();
+	if (r != NULL) {
+		lock_alive(r);
+		r->thread.arena = arena_attach();
+	} else {
+		r = &shared;
+		if (r->thread.arena == NULL)
+			r->thread.arena = arena_attach();
+	}
+	lock_release(&registry_lock);
+	thread_self = &r->thread;
+	errno = saved;
+	return thread_self;
+}
+
+size_t registry_threads(void)
+{
+	return __atomic_load_n(&records, __ATOMIC_RELAXED);
+}
+
+void registry_fork_prepare(void)
+{
+	lock_fork_acquire(&registry_lock);
+}
+
+void registry_fork_parent(void)
+{
+	lock_fork_release(&registry_lock);
+}
+
+void registry_fork_child(void)
+{
+	struct record *r = (struct record *)thread_self;
+
+	generation++;
+	lock_thread_begin();
+	arena_fork_child(r->thread.arena);
+	if (r != &shared)
+		lock_alive(r);
+	lock_fork_child(&registry_lock);
+}

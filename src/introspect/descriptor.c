@@ -1,0 +1,40 @@
+/*
+ * The library's description of itself in memory, complete once it is loaded.
+ */
+#include "cede/descriptor.h"
+
+#include "cede/cede.h"
+#include "heap/extent.h"
+#include "heap/heap.h"
+#include "heap/purger.h"
+#include "heap/subheap.h"
+
+extern const struct cede_descriptor cede_descriptor;
+
+__attribute__((visibility("default"))) const struct cede_descriptor cede_descriptor = {
+	.magic = CEDE_DESCRIPTOR_MAGIC,
+	.version = CEDE_DESCRIPTOR_VERSION,
+	.size = sizeof(struct cede_descriptor),
+	.library_version = { CEDE_VERSION_MAJOR, CEDE_VERSION_MINOR, CEDE_VERSION_PATCH, 0 },
+	.policy = (uintptr_t)&settings.policy,
+	.page_size = (uintptr_t)&os_page_size,
+	.main_arena = (uintptr_t)&main_arena,
+	.arena_size = sizeof(struct arena),
+	.arena_lock = offsetof(struct arena, lock),
+	.arena_fastbins = offsetof(struct arena, fastbins),
+	.arena_top = offsetof(struct arena, top),
+	.arena_bins = offsetof(struct arena, bins),
+	.arena_binmap = offsetof(struct arena, binmap),
+	.arena_system_bytes = offsetof(struct arena, system_bytes),
+	.arena_region = offsetof(struct arena, region),
+	.arena_trees = offsetof(struct arena, trees),
+	.arena_dirty_bytes = offsetof(struct arena, dirty_bytes),
+	.arena_claimed_bytes = offsetof(struct arena, claimed_bytes),
+	.arena_top_claimed = offsetof(struct arena, top_claimed),
+	.arena_next = offsetof(struct arena, next),
+	.chunk_dirty_lo = offsetof(struct dirty_chunk, lo),
+	.chunk_dirty_hi = offsetof(struct dirty_chunk, hi),
+	.heap_max = HEAP_MAX,
+	.mapped = (uintptr_t)&mapped,
+	.purge_counts = (uintptr_t)&purge_counts,
+};

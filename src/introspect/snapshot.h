@@ -1,0 +1,51 @@
+/*
+ * A snapshot of the heap as numbers, and its texts: malloc_stats, malloc_info,
+ * mallinfo.  Layer: introspect.  Filled by introspect/snapshot.c under each
+ * arena's lock in turn; printed afterwards with no lock held.
+ */
+#ifndef CEDE_INTROSPECT_SNAPSHOT_H
+#define CEDE_INTROSPECT_SNAPSHOT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define SNAPSHOT_BINS 127        /* ptmalloc's bins 1..126; [0] unused */
+#define SNAPSHOT_FASTBINS 10
+
+struct bin_sizes {
+	size_t from, to;         /* smallest and largest chunk seen, bytes; 0 when empty */
+	size_t total;            /* bytes in the bin */
+	size_t count;            /* chunks in the bin */
+};
+
+/* One arena.  All bytes include headers. */
+struct arena_snapshot {
+	struct bin_sizes fast[SNAPSHOT_FASTBINS];
+	struct bin_sizes bins[SNAPSHOT_BINS];  /* [1] unsorted, 2..63 small, 64..126 large */
+	size_t fast_bytes, fast_chunks;        /* all fast bins */
+	size_t free_bytes, free_chunks;        /* unsorted, small and large bins and the top */
+	size_t top_bytes;
+	size_t system_bytes, max_system_bytes;
+	size_t heaps;                          /* mmapped heaps; 0 for the main arena */
+	size_t address_space, address_space_writable; /* reserved and writable bytes */
+	size_t dirty_bytes;                    /* whole free pages that may be resident */
+	bool is_main;
+};
+
+/* Outside the arenas. */
+struct mapped_snapshot {
+	size_t blocks, bytes, max_blocks, max_bytes;
+};
+
+/* arena->system_bytes - free_bytes - fast_bytes: what is in blocks. */
+static inline size_t arena_snapshot_in_use(const struct arena_snapshot *a)
+{
+	return a->system_bytes - a->free_bytes - a->fast_bytes;
+}
+
+size_t snapshot_arena_count(void);
+/* Index 0 is the main arena.  Returns false past the last. */
+bool snapshot_arena(size_t index, struct arena_snapshot *out);
+void snapshot_mapped(struct mapped_snapshot *out);
+
+#endif

@@ -1,0 +1,32 @@
+#include "introspect/stats.h"
+
+#include "heap/heap.h"
+#include "heap/purger.h"
+#include "introspect/snapshot.h"
+
+void stats_fill(struct cede_stats *out)
+{
+	struct arena_snapshot a;
+	struct mapped_snapshot m;
+
+	__builtin_memset(out, 0, sizeof(*out));
+	for (size_t i = 0; snapshot_arena(i, &a); i++) {
+		out->arenas++;
+		out->live_bytes += arena_snapshot_in_use(&a);
+		out->free_bytes += a.free_bytes + a.fast_bytes;
+		out->free_resident_bytes += a.dirty_bytes;
+		out->system_bytes += a.system_bytes;
+		out->system_peak_bytes += a.max_system_bytes;
+	}
+	snapshot_mapped(&m);
+	out->mapped_blocks = m.blocks;
+	out->mapped_bytes = m.bytes;
+	out->live_bytes += m.bytes;
+	out->system_bytes += m.bytes;
+	out->system_peak_bytes += m.max_bytes;
+	out->policy = settings.policy;
+	out->purger = policy_is_default() ? purger_now() : PURGER_NONE;
+	out->purged_bytes = __atomic_load_n(&purge_counts.bytes, __ATOMIC_RELAXED);
+	out->purge_calls = __atomic_load_n(&purge_counts.calls, __ATOMIC_RELAXED);
+	out->purge_passes = __atomic_load_n(&purge_counts.passes, __ATOMIC_RELAXED);
+}

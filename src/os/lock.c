@@ -1,0 +1,109 @@
+#include "os/lock.h"
+
+#include "os/os.h"
+
+#define SPINS 64
+
+__thread uint32_t lock_self;
+
+#ifdef CEDE_DEBUG
+#define HELD_MAX 16
+
+static __thread const struct lock *held[HELD_MAX];
+static __thread unsigned held_count;
+#endif
+
+void lock_thread_begin(void)
+{
+	lock_self = os_thread_id();
+#ifdef CEDE_DEBUG
+	held_count = 0;
+#endif
+}
+
+NOINLINE void lock_acquire_slow(struct lock *lock)
+{
+	uint32_t mine = lock_self;
+
+	for (int i = 0; i < SPINS; i++) {
+		uint32_t free_word = 0;
+
+		__builtin_ia32_pause();
+		if (__atomic_load_n(&lock->word, __ATOMIC_RELAXED) == 0 &&
+		    __atomic_compare_exchange_n(&lock->word, &free_word, mine, false,
+		                                __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+			lock_held_add(lock);
+			return;
+		}
+	}
+	for (;;) {
+		uint32_t word = __atomic_load_n(&lock->word, __ATOMIC_RELAXED);
+
+		if (word == 0) {
+			/* Others may sleep still: keep the bit so that release wakes one. */
+			if (__atomic_compare_exchange_n(&lock->word, &word, mine | LOCK_WAITERS,
+			                                false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+				break;
+			continue;
+		}
+		if (!(word & LOCK_WAITERS) &&
+		    !__atomic_compare_exchange_n(&lock->word, &word, word | LOCK_WAITERS, false,
+		                                 __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			continue;
+		os_futex_wait(&lock->word, word | LOCK_WAITERS, -1);
+	}
+	lock_held_add(lock);
+}
+
+NOINLINE void lock_release_slow(struct lock *lock)
+{
+	os_futex_wake(&lock->word, 1);
+}
+
+void lock_fork_acquire(struct lock *lock)
+{
+	if (lock_is_mine(lock))
+		lock->kept = true;
+	else
+		lock_acquire(lock);
+}
+
+void lock_fork_release(struct lock *lock)
+{
+	if (lock->kept)
+		lock->kept = false;
+	else
+		lock_release(lock);
+}
+
+void lock_fork_child(struct lock *lock)
+{
+	__atomic_store_n(&lock->word, lock->kept ? lock_self : 0, __ATOMIC_RELAXED);
+	lock->kept = false;
+}
+
+#ifdef CEDE_DEBUG
+void lock_held_check(const struct lock *lock)
+{
+	for (unsigned i = 0; i < held_count; i++)
+		CHECK(held[i]->rank < lock->rank ||
+		      (held[i]->rank == lock->rank && held[i]->order < lock->order));
+}
+
+/* A fork holds more arenas than this keeps: the rest go unchecked. */
+void lock_held_add(const struct lock *lock)
+{
+	if (held_count < HELD_MAX)
+		held[held_count++] = lock;
+}
+
+void lock_held_remove(const struct lock *lock)
+{
+	for (unsigned i = 0; i < held_count; i++) {
+		if (held[i] == lock) {
+			held[i] = held[--held_count];
+			return;
+		}
+	}
+}
+#endif

@@ -1,0 +1,106 @@
+#include "os/os.h"
+
+#include <errno.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "os/syscall.h"
+
+/* Linux 6.14: process_madvise on the caller itself, without a descriptor. */
+#ifndef PIDFD_SELF_THREAD_GROUP
+#define PIDFD_SELF_THREAD_GROUP -20000
+#endif
+
+size_t os_page_size = 4096;
+
+void os_init(void)
+{
+	unsigned long size = getauxval(AT_PAGESZ);
+
+	if (size != 0)
+		os_page_size = size;
+}
+
+void *os_sbrk(intptr_t increment)
+{
+	int saved = errno;
+	void *old = sbrk(increment);
+
+	errno = saved;
+	return old == (void *)-1 ? NULL : old;
+}
+
+static int protection(enum os_access access)
+{
+	return access == OS_READ_WRITE ? PROT_READ | PROT_WRITE : PROT_NONE;
+}
+
+void *os_map(void *hint, size_t size, enum os_access access)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | (access == OS_NONE ? MAP_NORESERVE : 0);
+	long result = sys(SYS_mmap, hint, size, protection(access), flags, -1, 0);
+
+	return sys_failed(result) ? NULL : (void *)result;
+}
+
+bool os_unmap(void *start, size_t size)
+{
+	return !sys_failed(sys(SYS_munmap, start, size));
+}
+
+void *os_remap(void *start, size_t old_size, size_t new_size)
+{
+	long result = sys(SYS_mremap, start, old_size, new_size, MREMAP_MAYMOVE);
+
+	return sys_failed(result) ? NULL : (void *)result;
+}
+
+bool os_protect(void *start, size_t size, enum os_access access)
+{
+	return !sys_failed(sys(SYS_mprotect, start, size, protection(access)));
+}
+
+/* Whether one call can discard many ranges; cleared at the first refusal. */
+static bool vectored = true;
+
+static size_t discard_vector(const struct os_range *ranges, unsigned count, uint64_t *calls)
+{
+	struct iovec vector[OS_DISCARD_RANGES];
+	long result;
+
+	for (unsigned i = 0; i < count; i++)
+		vector[i] = (struct iovec){ ranges[i].start, ranges[i].size };
+	++*calls;
+	result = sys(SYS_process_madvise, PIDFD_SELF_THREAD_GROUP, vector, count,
+	             MADV_DONTNEED, 0);
+	if (sys_failed(result)) {
+		/* ENOMEM or EINVAL may be about one range: the others still count. */
+		if (result == -EBADF || result == -ENOSYS || result == -EPERM)
+			__atomic_store_n(&vectored, false, __ATOMIC_RELAXED);
+		return 0;
+	}
+	return (size_t)result;
+}
+
+size_t os_discard(const struct os_range *ranges, unsigned count, uint64_t *calls)
+{
+	size_t total = 0, done = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		total += ranges[i].size;
+	if (count > 1 && __atomic_load_n(&vectored, __ATOMIC_RELAXED))
+		done = discard_vector(ranges, count, calls);
+	if (done == total)
+		return done;
+
+	/* One by one: what the vector left (it stops at the first it cannot do). */
+	total = 0;
+	for (unsigned i = 0; i < count; i++) {
+		++*calls;
+		if (!sys_failed(sys(SYS_madvise, ranges[i].start, ranges[i].size, MADV_DONTNEED)))
+			total += ranges[i].size;
+	}
+	return total;
+}

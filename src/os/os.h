@@ -1,0 +1,91 @@
+/*
+ * The whole contract with the operating system: every system call of the
+ * allocator is behind one of these names.  Layer: os.
+ *
+ * All but os_sbrk are raw system calls: they work before libc is initialised, in
+ * a program that interposes mmap or madvise, and leave errno alone.  A failure
+ * is a value, never a message.  Unit tests replace single functions by the
+ * linker's --wrap to script failures.
+ */
+#ifndef CEDE_OS_OS_H
+#define CEDE_OS_OS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/check.h"
+
+/* ---- memory (os/memory.c); sizes and addresses in whole pages ---- */
+
+/* Bytes in a page of the system; set by os_init, before which it is 4096. */
+extern size_t os_page_size HIDDEN;
+void os_init(void);
+
+/*
+ * Moves the break by libc's sbrk, because libc keeps the break in a variable of
+ * its own: a raw brk would leave it stale.  Returns the old break, or NULL.
+ * Not thread-safe against the program's own calls: only a thread of the program
+ * calls it, never the purger.
+ */
+void *os_sbrk(intptr_t increment) MUST_USE;
+
+enum os_access { OS_NONE, OS_READ_WRITE };
+
+/* Fresh zeroed private memory near `hint` (or anywhere), or NULL. */
+void *os_map(void *hint, size_t size, enum os_access access) MUST_USE;
+bool os_unmap(void *start, size_t size) MUST_USE;
+/* Grows or shrinks a mapping, moving it if it must; NULL: unchanged. */
+void *os_remap(void *start, size_t old_size, size_t new_size) MUST_USE;
+bool os_protect(void *start, size_t size, enum os_access access) MUST_USE;
+
+struct os_range {
+	void *start;
+	size_t size;
+};
+
+#define OS_DISCARD_RANGES 256
+
+/*
+ * Gives the pages of the ranges back: their next touch reads zero.  At most
+ * OS_DISCARD_RANGES ranges.  Returns the bytes given back, which are less when
+ * the system refuses some (locked memory); *calls counts the system calls.
+ */
+size_t os_discard(const struct os_range *ranges, unsigned count, uint64_t *calls);
+
+/* ---- waiting (os/lock.c has locks built on these) ---- */
+
+void os_futex_wait(uint32_t *word, uint32_t expected, int64_t timeout_ms); /* <0: for ever */
+void os_futex_wake(uint32_t *word, int count);
+void os_yield(void);
+
+/* ---- threads and time (os/thread.c) ---- */
+
+uint32_t os_thread_id(void);
+uint64_t os_now_ms(void);
+
+/*
+ * Starts `run` on a thread that libc does not know of: all signals blocked,
+ * named, its own stack and TLS block, both given back by nobody (it lives as
+ * long as the process).  `run` must not return and must call no libc function.
+ * No lock may be held.  False: it could not be made.
+ */
+bool os_thread_start(void (*run)(void), const char *name) MUST_USE;
+
+/* ---- the process (os/system.c) ---- */
+
+/* CPUs this process may run on, at least 1. */
+unsigned os_cpu_count(void);
+/* Whether the kernel started the program with raised rights (AT_SECURE). */
+bool os_is_secure(void);
+/*
+ * The environment as "NAME=value" strings, NULL-terminated: libc's when it is
+ * set up, else the one the kernel keeps; never NULL.  Valid until
+ * os_environment_done.
+ */
+char *const *os_environment(void);
+void os_environment_done(void);
+void os_write_error(const char *text, size_t length);
+_Noreturn void os_abort(void);
+
+#endif

@@ -1,0 +1,382 @@
+#include "death/crimes.h"
+
+#include <stdint.h>
+#include <sys/mman.h>
+
+#include "support/heap.h"
+
+/* Sizes by what a freed block becomes. */
+#define FAST   24u           /* classic: a fast chunk */
+#define SMALL  1000u         /* a small chunk */
+#define LARGE  5000u         /* a large one */
+#define MAPPED (1u << 20)    /* a mapping of its own */
+
+#define SIZE_WORD(block)      ((size_t *)(block))[-1]
+#define PREV_SIZE_WORD(block) ((size_t *)(block))[-2]
+/* The links of a free chunk, in the block's place. */
+#define FD(block)          ((void **)(block))[0]
+#define BK(block)          ((void **)(block))[1]
+#define FD_NEXTSIZE(block) ((void **)(block))[2]
+#define BK_NEXTSIZE(block) ((void **)(block))[3]
+
+/* The compiler must not know what it is, or it would warn of each crime. */
+static char *take(size_t size)
+{
+	char *block = heap_malloc(size);
+
+	__asm__ volatile("" : "+r"(block));
+	return block;
+}
+
+/* A block, and one after it that stays, so that it does not join the top. */
+static char *take_fenced(size_t size)
+{
+	char *block = take(size);
+
+	memset(take(FAST), 0, FAST);
+	return block;
+}
+
+/* A request that none of the free chunks serves moves them all into their bins. */
+static void sort_bins(void)
+{
+	take(LARGE * 2);
+}
+
+static void blame_free(void *block)
+{
+	crime_names(block);
+	heap_free(block);
+}
+
+static void blame_realloc(void *block, size_t size)
+{
+	crime_names(block);
+	(void)!heap_realloc(block, size);
+}
+
+/* ---- freed twice ---- */
+
+static void twice_fast(void)
+{
+	char *block = take_fenced(FAST);
+
+	heap_free(block);
+	blame_free(block);
+}
+
+static void twice_small(void)
+{
+	char *block = take_fenced(SMALL);
+
+	heap_free(block);
+	blame_free(block);
+}
+
+static void twice_after_others(void)
+{
+	char *first = take_fenced(SMALL), *second = take_fenced(SMALL);
+
+	heap_free(first);
+	heap_free(second);
+	blame_free(first);
+}
+
+static void twice_merged(void)
+{
+	char *first = take(SMALL), *second = take_fenced(SMALL);
+
+	heap_free(first);
+	heap_free(second);
+	blame_free(second);
+}
+
+static void twice_top(void)
+{
+	char *block = take(SMALL);
+
+	heap_free(block);
+	blame_free(block);
+}
+
+static void twice_mapped(void)
+{
+	char *block = take(MAPPED);
+
+	heap_free(block);
+	blame_free(block);
+}
+
+/* ---- not a block ---- */
+
+static void free_odd(void)
+{
+	blame_free(take_fenced(SMALL) + 1);
+}
+
+static void free_half_aligned(void)
+{
+	blame_free(take_fenced(SMALL) + 8);
+}
+
+static void free_stack(void)
+{
+	_Alignas(16) char here[4096] = { 0 };
+
+	blame_free(here + 2048);
+}
+
+static void free_interior_zeros(void)
+{
+	blame_free((char *)memset(take_fenced(SMALL), 0, SMALL) + 64);
+}
+
+static void free_interior_text(void)
+{
+	blame_free((char *)memset(take_fenced(SMALL), 'A', SMALL) + 64);
+}
+
+static void free_foreign(void)
+{
+	take(SMALL);
+	char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	blame_free(page + 64);
+}
+
+static void realloc_odd(void)
+{
+	blame_realloc(take_fenced(SMALL) + 8, SMALL * 2);
+}
+
+static void realloc_foreign(void)
+{
+	take(SMALL);
+	char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	blame_realloc(page + 64, SMALL);
+}
+
+static void realloc_freed(void)
+{
+	char *block = take_fenced(SMALL);
+
+	heap_free(block);
+	blame_realloc(block, SMALL * 2);
+}
+
+/* ---- headers overwritten ---- */
+
+static void size_text(void)
+{
+	char *block = take_fenced(SMALL);
+
+	memset(block - sizeof(size_t), 'A', sizeof(size_t));
+	blame_free(block);
+}
+
+static void size_zero(void)
+{
+	char *block = take_fenced(SMALL);
+
+	SIZE_WORD(block) = 0;
+	blame_free(block);
+}
+
+static void size_too_long(void)
+{
+	char *block = take_fenced(SMALL);
+
+	memset(take(8 * SMALL), 0, 8 * SMALL);
+	SIZE_WORD(block) += 4 * SMALL - 4 * SMALL % 16;
+	blame_free(block);
+}
+
+static void next_size_zero(void)
+{
+	char *block = take(SMALL), *next = take_fenced(SMALL);
+
+	SIZE_WORD(next) = 1;
+	blame_free(block);
+}
+
+static void next_size_huge(void)
+{
+	char *block = take(SMALL), *next = take_fenced(SMALL);
+
+	SIZE_WORD(next) = ~(size_t)0 << 5 | 1;
+	blame_free(block);
+}
+
+static void prev_size_wrong(void)
+{
+	char *first = take(SMALL), *second = take_fenced(SMALL);
+
+	heap_free(first);
+	PREV_SIZE_WORD(second) -= 64;
+	blame_free(second);
+}
+
+static void free_size_wrong(void)
+{
+	char *block = take_fenced(SMALL);
+
+	take_fenced(SMALL);
+	heap_free(block);
+	SIZE_WORD(block) = 64 | 1;
+	take(2 * SMALL);
+}
+
+static void mapped_size_wrong(void)
+{
+	char *block = take(MAPPED);
+
+	SIZE_WORD(block) += 32;
+	blame_free(block);
+}
+
+static void mapped_start_wrong(void)
+{
+	char *block = take(MAPPED);
+
+	PREV_SIZE_WORD(block) = 48;
+	blame_free(block);
+}
+
+static void mapped_realloc_wrong(void)
+{
+	char *block = take(MAPPED);
+
+	SIZE_WORD(block) += 32;
+	blame_realloc(block, 2 * MAPPED);
+}
+
+static void top_huge(void)
+{
+	char *block = take(SMALL);
+	/* The size word of what follows, which is the top. */
+	size_t *top_size = (size_t *)(block + heap_usable_size(block));
+
+	*top_size = ~(size_t)0;
+	take(LARGE);
+}
+
+/* ---- links overwritten ---- */
+
+/* A merge takes the neighbour out of its bin. */
+static void links_merge(void)
+{
+	char *first = take(SMALL), *second = take_fenced(SMALL);
+
+	heap_free(first);
+	sort_bins();
+	FD(first) = first + 64;
+	blame_free(second);
+}
+
+static void links_back_merge(void)
+{
+	char *first = take(SMALL), *second = take_fenced(SMALL);
+
+	heap_free(first);
+	sort_bins();
+	BK(first) = first + 64;
+	blame_free(second);
+}
+
+static void links_small(void)
+{
+	char *block = take_fenced(SMALL);
+
+	heap_free(block);
+	sort_bins();
+	BK(block) = block + 64;
+	take(SMALL);
+}
+
+static void links_unsorted(void)
+{
+	char *block = take_fenced(SMALL);
+
+	heap_free(block);
+	BK(block) = block + 64;
+	take(LARGE);
+}
+
+/* Two sizes in one large bin; the larger one's size links lead astray. */
+static void links_large(void)
+{
+	char *first = take(LARGE), *second = take_fenced(SMALL);
+	char *other = take_fenced(LARGE + 32);
+
+	memset(first, 0, LARGE);
+	heap_free(first);
+	heap_free(other);
+	sort_bins();
+	FD_NEXTSIZE(first) = first + 64;
+	BK_NEXTSIZE(first) = first + 64;
+	blame_free(second);
+}
+
+/* ---- fast bins ---- */
+
+static void fast_size_wrong(void)
+{
+	char *block = take_fenced(FAST);
+
+	heap_free(block);
+	SIZE_WORD(block) = 128 | 1;
+	take(FAST);
+}
+
+static void fast_link_odd(void)
+{
+	char *first = take_fenced(FAST), *second = take_fenced(FAST);
+
+	heap_free(first);
+	heap_free(second);
+	FD(second) = (char *)FD(second) + 8;
+	take(FAST);
+	take(FAST);
+}
+
+const struct crime crimes[] = {
+	{ "twice_fast", IN_BOTH, twice_fast, "free", "double free" },
+	{ "twice_small", IN_BOTH, twice_small, "free", "double free" },
+	{ "twice_after_others", IN_BOTH, twice_after_others, "free", "double free" },
+	{ "twice_merged", IN_BOTH, twice_merged, "free", "double free" },
+	{ "twice_top", IN_BOTH, twice_top, "free", "double free" },
+	{ "twice_mapped", IN_BOTH, twice_mapped, "free", "double free|invalid pointer" },
+	{ "free_odd", IN_BOTH, free_odd, "free", "invalid pointer" },
+	{ "free_half_aligned", IN_BOTH, free_half_aligned, "free", "invalid pointer" },
+	{ "free_stack", IN_BOTH, free_stack, "free", "invalid pointer" },
+	{ "free_interior_zeros", IN_BOTH, free_interior_zeros, "free", "invalid pointer" },
+	{ "free_interior_text", IN_BOTH, free_interior_text, "free",
+		"invalid pointer|corrupted size" },
+	{ "free_foreign", IN_BOTH, free_foreign, "free", "invalid pointer" },
+	{ "realloc_odd", IN_BOTH, realloc_odd, "realloc", "invalid pointer" },
+	{ "realloc_foreign", IN_BOTH, realloc_foreign, "realloc", "invalid pointer" },
+	{ "realloc_freed", IN_BOTH, realloc_freed, "realloc", "invalid pointer|double free" },
+	{ "size_text", IN_BOTH, size_text, "free", "invalid pointer|corrupted size" },
+	{ "size_zero", IN_BOTH, size_zero, "free", "invalid pointer|corrupted size" },
+	{ "size_too_long", IN_BOTH, size_too_long, "free", "double free|corrupted size" },
+	{ "next_size_zero", IN_BOTH, next_size_zero, "free", "corrupted size" },
+	{ "next_size_huge", IN_BOTH, next_size_huge, "free", "corrupted size" },
+	{ "prev_size_wrong", IN_BOTH, prev_size_wrong, "free", "corrupted size" },
+	{ "free_size_wrong", IN_BOTH, free_size_wrong, "malloc", "corrupted size" },
+	{ "mapped_size_wrong", IN_BOTH, mapped_size_wrong, "free",
+		"invalid pointer|corrupted size" },
+	{ "mapped_start_wrong", IN_BOTH, mapped_start_wrong, "free",
+		"invalid pointer|corrupted size" },
+	{ "mapped_realloc_wrong", IN_BOTH, mapped_realloc_wrong, "realloc",
+		"invalid pointer|corrupted size" },
+	{ "top_huge", IN_BOTH, top_huge, "malloc", "corrupted top" },
+	{ "links_merge", IN_BOTH, links_merge, "free", "corrupted links" },
+	{ "links_back_merge", IN_BOTH, links_back_merge, "free", "corrupted links" },
+	{ "links_small", IN_BOTH, links_small, "malloc", "corrupted links" },
+	{ "links_unsorted", IN_BOTH, links_unsorted, "malloc", "corrupted links" },
+	{ "links_large", IN_BOTH, links_large, "free", "corrupted links" },
+	{ "fast_size_wrong", IN_CLASSIC, fast_size_wrong, "malloc", "corrupted.*" },
+	{ "fast_link_odd", IN_CLASSIC, fast_link_odd, "malloc", "corrupted.*" },
+	{ 0 },
+};

@@ -1,0 +1,64 @@
+#include "support/process.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "support/check.h"
+
+size_t process_anonymous(void)
+{
+	char text[4096];
+	int fd = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
+	ssize_t length = read(fd, text, sizeof(text) - 1);
+
+	CHECK(length > 0);
+	close(fd);
+	text[length] = '\0';
+	const char *line = strstr(text, "\nAnonymous:");
+
+	CHECK(line != NULL);
+	return strtoul(line + strlen("\nAnonymous:"), NULL, 10) << 10;
+}
+
+/* The kernel's struct linux_dirent64, which libc does not declare. */
+struct directory_entry {
+	unsigned long long inode, offset;
+	unsigned short length;
+	unsigned char type;
+	char name[];
+};
+
+size_t process_threads(pid_t *ids, size_t limit)
+{
+	_Alignas(struct directory_entry) char buffer[4096];
+	int fd = open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	size_t count = 0;
+	long length;
+
+	CHECK(fd >= 0);
+	while ((length = syscall(SYS_getdents64, fd, buffer, sizeof(buffer))) > 0) {
+		for (long at = 0; at < length; ) {
+			const struct directory_entry *entry = (void *)(buffer + at);
+
+			at += entry->length;
+			if (entry->name[0] == '.')
+				continue;
+			if (count < limit)
+				ids[count] = atoi(entry->name);
+			count++;
+		}
+	}
+	close(fd);
+	return count;
+}
+
+void process_sleep_ms(unsigned ms)
+{
+	struct timespec left = { ms / 1000, (long)(ms % 1000) * 1000000 };
+
+	while (nanosleep(&left, &left) != 0)
+		CHECK(errno == EINTR);
+}

@@ -1,0 +1,19 @@
+/*
+ * What the kernel knows of this process.  Layer: tests; reads /proc by plain
+ * system calls, no heap.
+ */
+#ifndef TESTS_SUPPORT_PROCESS_H
+#define TESTS_SUPPORT_PROCESS_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Resident anonymous bytes, exactly (smaps_rollup). */
+size_t process_anonymous(void);
+
+/* Fills ids with at most `limit` thread ids; returns how many threads there are. */
+size_t process_threads(pid_t *ids, size_t limit);
+
+void process_sleep_ms(unsigned ms);
+
+#endif
