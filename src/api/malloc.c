@@ -11,6 +11,7 @@
 #include "heap/extent.h"
 #include "heap/heap.h"
 #include "heap/misuse.h"
+#include "heap/owner.h"
 #include "heap/purger.h"
 #include "heap/registry.h"
 
@@ -115,7 +116,7 @@ static COLD void defer(struct arena *a, struct chunk *c)
 
 static void free_from(struct chunk *c, const char *function)
 {
-	struct arena *a = free_check(c, function);
+	struct arena *a = owner_of(c, function);
 	bool tell = false;
 
 	if (unlikely(settings.perturb != 0))
@@ -132,12 +133,21 @@ static void free_from(struct chunk *c, const char *function)
 		purger_tell();
 }
 
+/* The chunk of a block that the program passed in; nothing of it is read yet. */
+static inline struct chunk *chunk_given(void *block, const char *function)
+{
+	if (unlikely(((uintptr_t)block & (CHUNK_ALIGN - 1)) != 0))
+		misuse(function, block, "invalid pointer: not a multiple of 16");
+	return block_to_chunk(block);
+}
+
 EXPORT void cede_free(void *block)
 {
-	struct chunk *c = block_to_chunk(block);
+	struct chunk *c;
 
 	if (block == NULL)
 		return;
+	c = chunk_given(block, "free");
 	if (unlikely(chunk_is_mapped(c)))
 		mapped_free(c, "free");
 	else
@@ -189,7 +199,7 @@ static void *realloc_mapped(struct chunk *c, size_t bytes)
 
 EXPORT void *cede_realloc(void *block, size_t bytes)
 {
-	struct chunk *c = block_to_chunk(block), *resized = NULL;
+	struct chunk *c, *resized = NULL;
 	struct arena *a;
 
 	if (block == NULL)
@@ -200,9 +210,10 @@ EXPORT void *cede_realloc(void *block, size_t bytes)
 	}
 	if (too_large(bytes))
 		return out_of_memory();
+	c = chunk_given(block, "realloc");
 	if (chunk_is_mapped(c))
 		return realloc_mapped(c, bytes);
-	a = free_check(c, "realloc");
+	a = owner_of(c, "realloc");
 	if (enter_owner(a)) {
 		resized = realloc_in_place(a, c, request_to_size(bytes));
 		leave(a);

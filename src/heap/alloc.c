@@ -4,9 +4,9 @@
  * bin, the larger bins by the bin map, the top, consolidation again, the system.
  */
 #include "heap/bins.h"
-#include "heap/extent.h"
 #include "heap/misuse.h"
 #include "heap/subheap.h"
+#include "heap/top.h"
 
 /* At most so many unsorted chunks are sorted in one call. */
 #define SORT_LIMIT 10000
@@ -18,7 +18,7 @@ static inline struct chunk *mark_inuse(struct arena *a, struct chunk *c, size_t 
 	return c;
 }
 
-static struct chunk *take_fast(struct arena *a, size_t size)
+static inline struct chunk *take_fast(struct arena *a, size_t size)
 {
 	struct chunk **bin = &a->fastbins[fast_bin(size)];
 	struct chunk *c = *bin;
@@ -31,14 +31,14 @@ static struct chunk *take_fast(struct arena *a, size_t size)
 	return c;
 }
 
-static struct chunk *take_small(struct arena *a, size_t size)
+static inline struct chunk *take_small(struct arena *a, size_t size)
 {
 	struct chunk *head = bin_head(a, small_bin(size)), *c = head->bk;
 
 	if (c == head)
 		return NULL;
 	if (unlikely(c->bk->fd != c || chunk_size(c) != size))
-		misuse("malloc", chunk_to_block(c), "corrupted small bin");
+		misuse("malloc", chunk_to_block(c), "corrupted links of a small chunk");
 	head->bk = c->bk;
 	c->bk->fd = head;
 	return mark_inuse(a, c, size);
@@ -89,7 +89,7 @@ static void check_unsorted(struct arena *a, struct chunk *head, struct chunk *c,
 	if (unlikely(next->prev_size != size || chunk_prev_inuse(next)))
 		misuse("malloc", chunk_to_block(c), "corrupted size of an unsorted chunk");
 	if (unlikely(c->bk->fd != c || c->fd != head))
-		misuse("malloc", chunk_to_block(c), "corrupted unsorted bin");
+		misuse("malloc", chunk_to_block(c), "corrupted links of an unsorted chunk");
 }
 
 /*
@@ -139,31 +139,39 @@ static struct chunk *take_binned(struct arena *a, size_t size)
 	return take_free(a, c, size);
 }
 
+/* No fast or small bin had it; the unsorted bin on, as often as it takes. */
+static NOINLINE struct chunk *alloc_general(struct arena *a, size_t size)
+{
+	struct chunk *c;
+
+	if (unlikely(__atomic_load_n(&a->deferred, __ATOMIC_RELAXED) != NULL))
+		free_deferred(a);
+	if (!size_is_small(size) && a->have_fastchunks)
+		free_consolidate(a);
+	for (;;) {
+		if ((c = take_unsorted(a, size)) != NULL)
+			return c;
+		if ((c = take_binned(a, size)) != NULL)
+			return c;
+		if (unlikely(chunk_size(a->top) > a->system_bytes))
+			misuse("malloc", chunk_to_block(a->top), "corrupted top");
+		if (chunk_size(a->top) >= size + MIN_CHUNK)
+			return top_take(a, size);
+		if (!a->have_fastchunks)
+			return grow_arena(a, size);
+		free_consolidate(a);
+	}
+}
+
 struct chunk *alloc_chunk(struct arena *a, size_t size)
 {
 	struct chunk *c;
 
 	if (size <= settings.mxfast && (c = take_fast(a, size)) != NULL)
 		return c;
-	if (size_is_small(size)) {
-		if ((c = take_small(a, size)) != NULL)
-			return c;
-	} else if (a->have_fastchunks) {
-		free_consolidate(a);
-	}
-	if (unlikely(__atomic_load_n(&a->deferred, __ATOMIC_RELAXED) != NULL))
-		free_deferred(a);
-	for (;;) {
-		if ((c = take_unsorted(a, size)) != NULL)
-			return c;
-		if ((c = take_binned(a, size)) != NULL)
-			return c;
-		if (chunk_size(a->top) >= size + MIN_CHUNK)
-			return grow_take_top(a, size);
-		if (!a->have_fastchunks)
-			return grow_arena(a, size);
-		free_consolidate(a);
-	}
+	if (size_is_small(size) && (c = take_small(a, size)) != NULL)
+		return c;
+	return alloc_general(a, size);
 }
 
 struct chunk *alloc_chunk_zero(struct arena *a, size_t size, size_t *stale)

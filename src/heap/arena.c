@@ -8,7 +8,7 @@
 /* ptmalloc: once M_ARENA_TEST arenas exist, at most so many for each CPU. */
 #define ARENAS_PER_CPU 8
 
-struct arena main_arena;
+struct arena main_arena = { .lock = LOCK_INIT(RANK_ARENA) };
 struct lock arenas_lock = LOCK_INIT(RANK_ARENAS);
 
 /* All guarded by arenas_lock. */

@@ -91,9 +91,6 @@ static inline struct arena *arena_following(const struct arena *a)
 	return __atomic_load_n(&a->next, __ATOMIC_ACQUIRE);
 }
 
-/* The arena of a chunk that is not mapped. */
-struct arena *arena_of_chunk(const struct chunk *c);
-
 /* The initial top: a size of 0, so that the first request grows the arena. */
 static inline struct chunk *arena_initial_top(struct arena *a)
 {

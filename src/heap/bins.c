@@ -1,55 +1,10 @@
 #include "heap/bins.h"
 
 #include "heap/misuse.h"
-#include "heap/tree.h"
 
-unsigned binmap_next(const struct arena *a, unsigned bin)
+_Noreturn COLD void bin_corrupted(const struct chunk *c)
 {
-	unsigned word = bin / BINMAP_BITS;
-	uint32_t bits;
-
-	if (bin >= BINS)
-		return BINS;
-	bits = a->binmap[word] & (~0u << bin % BINMAP_BITS);
-	while (bits == 0) {
-		if (++word == BINMAP_SIZE)
-			return BINS;
-		bits = a->binmap[word];
-	}
-	return word * BINMAP_BITS + (unsigned)__builtin_ctz(bits);
-}
-
-static inline void list_insert(struct chunk *before, struct chunk *c)
-{
-	struct chunk *after = before->fd;
-
-	if (unlikely(after->bk != before))
-		misuse("malloc", chunk_to_block(after), "corrupted links of a free chunk");
-	c->fd = after;
-	c->bk = before;
-	after->bk = c;
-	before->fd = c;
-}
-
-static inline void list_unlink(struct chunk *c)
-{
-	struct chunk *fd = c->fd, *bk = c->bk;
-
-	if (unlikely(fd->bk != c || bk->fd != c))
-		misuse("malloc", chunk_to_block(c), "corrupted links of a free chunk");
-	fd->bk = bk;
-	bk->fd = fd;
-}
-
-void bin_insert_unsorted(struct arena *a, struct chunk *c, size_t size)
-{
-	if (!size_is_small(size)) {
-		if (policy_is_default())
-			tree_mark_outside(c);
-		else
-			c->fd_nextsize = c->bk_nextsize = NULL; /* not on a size ring */
-	}
-	list_insert(bin_head(a, UNSORTED), c);
+	misuse("heap", chunk_to_block(c), "corrupted links of a free chunk");
 }
 
 /* ---- large bins of classic: the list in order of size, and the size ring ---- */
@@ -59,7 +14,7 @@ static void ring_insert(struct chunk *smaller, struct chunk *c)
 	struct chunk *larger = smaller->bk_nextsize;
 
 	if (unlikely(larger->fd_nextsize != smaller))
-		misuse("malloc", chunk_to_block(smaller), "corrupted links of a free large chunk");
+		misuse("heap", chunk_to_block(smaller), "corrupted links of a free large chunk");
 	c->fd_nextsize = smaller;
 	c->bk_nextsize = larger;
 	smaller->bk_nextsize = larger->fd_nextsize = c;
@@ -71,24 +26,24 @@ static void sorted_insert(struct chunk *head, struct chunk *c, size_t size)
 
 	if (at == head) {
 		c->fd_nextsize = c->bk_nextsize = c;
-		list_insert(head, c);
+		bin_list_insert(head, c);
 		return;
 	}
 	if (size < chunk_size(head->bk)) {
 		/* Smaller than all: the ring closes on the largest. */
 		ring_insert(at, c);
-		list_insert(head->bk, c);
+		bin_list_insert(head->bk, c);
 		return;
 	}
 	while (size < chunk_size(at))
 		at = at->fd_nextsize;
 	if (size == chunk_size(at)) {
 		/* Second of its size, so that the ring needs no change. */
-		list_insert(at, c);
-		c->fd_nextsize = c->bk_nextsize = NULL;
+		bin_list_insert(at, c);
+		c->fd_nextsize = NULL;
 	} else {
 		ring_insert(at, c);
-		list_insert(at->bk, c);
+		bin_list_insert(at->bk, c);
 	}
 }
 
@@ -96,10 +51,8 @@ static void ring_unlink(struct chunk *c)
 {
 	struct chunk *smaller = c->fd_nextsize, *larger = c->bk_nextsize, *heir = c->fd;
 
-	if (smaller == NULL)
-		return;
 	if (unlikely(smaller->bk_nextsize != c || larger->fd_nextsize != c))
-		misuse("malloc", chunk_to_block(c), "corrupted links of a free large chunk");
+		misuse("heap", chunk_to_block(c), "corrupted links of a free large chunk");
 	/* c is off the list already.  Off the ring are only chunks of a size whose
 	 * first was c (the head's fd_nextsize is a word of the next bin, not NULL). */
 	if (heir->fd_nextsize == NULL) {
@@ -155,7 +108,7 @@ void bin_insert(struct arena *a, struct chunk *c, size_t size)
 	unsigned bin = bin_of_size(size);
 
 	if (size_is_small(size))
-		list_insert(bin_head(a, bin), c);
+		bin_list_insert(bin_head(a, bin), c);
 	else if (policy_is_default())
 		tree_insert(&a->trees[bin - SMALL_BINS], tree_shift(bin), c, size);
 	else
@@ -163,22 +116,19 @@ void bin_insert(struct arena *a, struct chunk *c, size_t size)
 	binmap_set(a, bin);
 }
 
-void bin_unlink(struct arena *a, struct chunk *c)
+void bin_unlink_large(struct arena *a, struct chunk *c, size_t size)
 {
-	size_t size = chunk_size(c);
-
-	if (unlikely(chunk_at(c, size)->prev_size != size))
-		misuse("malloc", chunk_to_block(c), "corrupted size of a free chunk");
-	if (size_is_small(size)) {
-		list_unlink(c);
-	} else if (!policy_is_default()) {
-		list_unlink(c);
-		ring_unlink(c);
-	} else if (tree_parent(c) == NULL) {
-		list_unlink(c);
-	} else {
+	if (policy_is_default()) {
 		tree_remove(&a->trees[large_bin(size) - SMALL_BINS], c);
+	} else {
+		bin_unlink_listed(c);
+		ring_unlink(c);
 	}
+}
+
+_Noreturn COLD void bin_corrupted_size(const struct chunk *c)
+{
+	misuse("heap", chunk_to_block(c), "corrupted size of a free chunk");
 }
 
 struct chunk *large_bin_best(struct arena *a, unsigned bin, size_t size)

@@ -22,6 +22,7 @@
 #define CEDE_HEAP_BINS_H
 
 #include "heap/heap.h"
+#include "heap/tree.h"
 
 #define SMALL_LIMIT ((size_t)1024)
 #define UNSORTED    1u
@@ -81,17 +82,83 @@ static inline void binmap_clear(struct arena *a, unsigned bin)
 	a->binmap[bin / BINMAP_BITS] &= ~(1u << bin % BINMAP_BITS);
 }
 
-/* The first bin >= `bin` whose bit is set, or BINS. */
-unsigned binmap_next(const struct arena *a, unsigned bin);
+/* The first bin >= `bin` whose bit is set, or BINS; bin < BINS. */
+static inline unsigned binmap_next(const struct arena *a, unsigned bin)
+{
+	unsigned word = bin / BINMAP_BITS;
+	uint32_t bits = a->binmap[word] & (~0u << bin % BINMAP_BITS);
 
-/* Puts a free chunk of `size` at the young end of the unsorted bin. */
-void bin_insert_unsorted(struct arena *a, struct chunk *c, size_t size);
+	while (bits == 0) {
+		if (++word == BINMAP_SIZE)
+			return BINS;
+		bits = a->binmap[word];
+	}
+	return word * BINMAP_BITS + (unsigned)__builtin_ctz(bits);
+}
+
+/* ---- lists ---- */
+
+_Noreturn void bin_corrupted(const struct chunk *c);
+_Noreturn void bin_corrupted_size(const struct chunk *c);
+
+static inline void bin_list_insert(struct chunk *before, struct chunk *c)
+{
+	struct chunk *after = before->fd;
+
+	if (unlikely(after->bk != before))
+		bin_corrupted(after);
+	c->fd = after;
+	c->bk = before;
+	after->bk = c;
+	before->fd = c;
+}
+
+static inline void bin_unlink_listed(struct chunk *c)
+{
+	struct chunk *fd = c->fd, *bk = c->bk;
+
+	if (unlikely(fd->bk != c || bk->fd != c))
+		bin_corrupted(c);
+	fd->bk = bk;
+	bk->fd = fd;
+}
+
+/* ---- all bins ---- */
+
+/*
+ * Puts a free chunk of `size` at the young end of the unsorted bin.  A large one
+ * has no third link there, which is how bin_unlink knows it.
+ */
+static inline void bin_insert_unsorted(struct arena *a, struct chunk *c, size_t size)
+{
+	if (!size_is_small(size)) {
+		if (policy_is_default())
+			tree_mark_outside(c);
+		else
+			c->fd_nextsize = NULL;
+	}
+	bin_list_insert(bin_head(a, UNSORTED), c);
+}
 
 /* Puts it into the small or large bin of its size, and sets the bin's bit. */
 void bin_insert(struct arena *a, struct chunk *c, size_t size);
 
+/* A large chunk that is on the size ring (classic) or in the tree (default). */
+void bin_unlink_large(struct arena *a, struct chunk *c, size_t size);
+
 /* Takes a free chunk from whatever bin holds it. */
-void bin_unlink(struct arena *a, struct chunk *c);
+static inline void bin_unlink(struct arena *a, struct chunk *c)
+{
+	size_t size = chunk_size(c);
+
+	if (unlikely(chunk_at(c, size)->prev_size != size))
+		bin_corrupted_size(c);
+	if (!size_is_small(size) &&
+	    (policy_is_default() ? tree_parent(c) != NULL : c->fd_nextsize != NULL))
+		bin_unlink_large(a, c, size);
+	else
+		bin_unlink_listed(c);
+}
 
 /* The smallest chunk of a large bin that has `size` bytes, or NULL. */
 struct chunk *large_bin_best(struct arena *a, unsigned bin, size_t size);

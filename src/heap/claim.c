@@ -72,7 +72,7 @@ void claim_return(struct claim *claim)
 	}
 	for (unsigned i = 0; i < claim->chunks_count; i++) {
 		a->claimed_bytes -= chunk_size(claim->chunks[i]);
-		(void)free_merge(a, claim->chunks[i], true);
+		free_clean(a, claim->chunks[i]);
 	}
 	lock_release(&a->lock);
 }

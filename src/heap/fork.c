@@ -15,7 +15,9 @@
 
 static void prepare(void)
 {
-	(void)registry_self();
+	/* A thread that never allocated forks too, and needs no record for it. */
+	if (lock_self == 0)
+		lock_thread_begin();
 	purger_fork_prepare();
 	registry_fork_prepare();
 	arena_fork_prepare();
@@ -34,8 +36,16 @@ static void child(void)
 	purger_fork_child();
 }
 
-void fork_register(void)
+/*
+ * The constructor is for programs that carry the heap under names of its own:
+ * there the first allocation may come late, beside other threads.
+ */
+__attribute__((constructor)) void fork_register(void)
 {
+	static bool registered;
+
+	if (__atomic_exchange_n(&registered, true, __ATOMIC_RELAXED))
+		return;
 	/* Without it only a fork beside busy threads is at risk. */
 	(void)pthread_atfork(prepare, parent, child);
 }

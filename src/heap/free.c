@@ -5,57 +5,22 @@
 #include "heap/bins.h"
 #include "heap/extent.h"
 #include "heap/misuse.h"
+#include "heap/owner.h"
 #include "heap/purger.h"
-#include "heap/subheap.h"
+#include "heap/top.h"
 
 /* A free that leaves a chunk of this size consolidates, and may trim. */
 #define LARGE_FREE ((size_t)64 << 10)
 
-/*
- * Left in the size of a chunk that a neighbour absorbed, so that freeing it once
- * more is recognised: no size has this bit.
- */
-#define ABSORBED ((size_t)8)
-
-static _Noreturn COLD void reject(const struct chunk *c, const char *function)
+_Noreturn COLD void owner_reject(const struct chunk *c, const char *function)
 {
 	const void *block = chunk_to_block(c);
 
-	if (((uintptr_t)block & (CHUNK_ALIGN - 1)) != 0)
-		misuse(function, block, "invalid pointer: not a multiple of 16");
 	if (c->size == ABSORBED)
 		misuse(function, block, "double free");
-	misuse(function, block, "invalid pointer, or corrupted size");
-}
-
-static bool in_main_arena(const struct chunk *c)
-{
-	return (const char *)c >= __atomic_load_n(&main_arena.lowest, __ATOMIC_RELAXED) &&
-	       (const char *)c < __atomic_load_n(&main_arena.highest, __ATOMIC_RELAXED);
-}
-
-struct arena *arena_of_chunk(const struct chunk *c)
-{
-	return c->size & NON_MAIN_ARENA ? subheap_of(c)->arena : &main_arena;
-}
-
-struct arena *free_check(const struct chunk *c, const char *function)
-{
-	size_t size;
-
-	if (unlikely(((uintptr_t)c & (CHUNK_ALIGN - 1)) != 0))
-		reject(c, function);
-	size = chunk_size(c);
-	if (unlikely(size < MIN_CHUNK || (size & (CHUNK_ALIGN - 1)) != 0 || size > -(uintptr_t)c))
-		reject(c, function);
-	if (c->size & NON_MAIN_ARENA) {
-		if (unlikely(!subheap_known(c)))
-			reject(c, function);
-		return subheap_of(c)->arena;
-	}
-	if (unlikely(!in_main_arena(c)))
-		misuse(function, chunk_to_block(c), "invalid pointer: not from this heap");
-	return &main_arena;
+	if (chunk_size(c) < MIN_CHUNK || (c->size & ABSORBED) != 0)
+		misuse(function, block, "invalid pointer, or corrupted size");
+	misuse(function, block, "invalid pointer: not from this heap");
 }
 
 static void free_fast(struct arena *a, struct chunk *c, size_t size)
@@ -89,29 +54,30 @@ static inline void check_before_merge(struct arena *a, struct chunk *c, size_t s
 		misuse("free", chunk_to_block(c), "corrupted size of the next chunk");
 }
 
-static inline void absorb(struct arena *a, struct chunk *c, size_t size, struct extent *e)
+/*
+ * Takes a free neighbour out of its bin.  Its extent, and the pages where `upper`
+ * of the two begins, join that of the merge.
+ */
+static inline void absorb(struct arena *a, struct chunk *c, size_t size,
+                          const struct chunk *upper, struct extent *e)
 {
 	bin_unlink(a, c);
 	if (policy_is_default())
-		*e = extent_hull(*e, extent_take(a, c, size));
+		*e = extent_hull(extent_hull(*e, extent_boundary(upper)), extent_take(a, c, size));
 }
 
-size_t free_merge(struct arena *a, struct chunk *c, bool clean)
+static inline size_t merge(struct arena *a, struct chunk *c, size_t size, struct extent e)
 {
-	size_t size = chunk_size(c), other;
 	struct chunk *next = chunk_at(c, size);
-	struct extent e = EXTENT_EMPTY;
+	size_t other;
 
-	if (!clean)
-		e = (struct extent){ align_down((uintptr_t)c, os_page_size), (uintptr_t)next };
 	if (!chunk_prev_inuse(c)) {
 		struct chunk *prev = chunk_prev(c);
 
 		other = c->prev_size;
 		if (unlikely(chunk_size(prev) != other))
 			misuse("free", chunk_to_block(c), "corrupted size of the previous chunk");
-		e = extent_hull(e, extent_boundary(c));
-		absorb(a, prev, other, &e);
+		absorb(a, prev, other, c, &e);
 		c->size = ABSORBED;
 		c = prev;
 		size += other;
@@ -127,8 +93,7 @@ size_t free_merge(struct arena *a, struct chunk *c, bool clean)
 		return size;
 	}
 	if (!chunk_inuse_at(next, other)) {
-		e = extent_hull(e, extent_boundary(next));
-		absorb(a, next, other, &e);
+		absorb(a, next, other, next, &e);
 		next->size = ABSORBED;
 		size += other;
 	} else {
@@ -140,6 +105,17 @@ size_t free_merge(struct arena *a, struct chunk *c, bool clean)
 	if (policy_is_default())
 		extent_put(a, c, size, e);
 	return size;
+}
+
+/* The pages that a chunk in use touches: any may be resident. */
+static inline struct extent extent_in_use(const struct chunk *c, size_t size)
+{
+	return (struct extent){ align_down((uintptr_t)c, os_page_size), (uintptr_t)c + size };
+}
+
+void free_clean(struct arena *a, struct chunk *c)
+{
+	(void)merge(a, c, chunk_size(c), EXTENT_EMPTY);
 }
 
 /* In the default policy the purger gives the top back, unless told otherwise. */
@@ -156,7 +132,8 @@ static NOINLINE void after_large_free(struct arena *a)
 		return;
 	if (!arena_is_main(a))
 		(void)subheap_trim(a, settings.top_pad, false);
-	else if (chunk_size(a->top) >= __atomic_load_n(&settings.trim_threshold, __ATOMIC_RELAXED))
+	else if (chunk_size(a->top) >= __atomic_load_n(&settings.trim_threshold, __ATOMIC_RELAXED) &&
+	         top_excess(a, settings.top_pad) != 0)
 		(void)grow_trim_main(a, settings.top_pad);
 }
 
@@ -173,7 +150,7 @@ void free_chunk(struct arena *a, struct chunk *c)
 		return;
 	}
 	check_before_merge(a, c, size);
-	if (free_merge(a, c, false) >= LARGE_FREE)
+	if (merge(a, c, size, extent_in_use(c, size)) >= LARGE_FREE)
 		after_large_free(a);
 }
 
@@ -182,14 +159,16 @@ void free_consolidate(struct arena *a)
 	a->have_fastchunks = false;
 	for (unsigned i = 0; i < FAST_BINS; i++) {
 		struct chunk *c = a->fastbins[i], *next;
+		size_t size;
 
 		a->fastbins[i] = NULL;
 		for (; c != NULL; c = next) {
-			if (unlikely(((uintptr_t)c & (CHUNK_ALIGN - 1)) != 0 || chunk_size(c) < MIN_CHUNK ||
-			             fast_bin(chunk_size(c)) != i))
+			size = chunk_size(c);
+			if (unlikely(((uintptr_t)c & (CHUNK_ALIGN - 1)) != 0 || size < MIN_CHUNK ||
+			             fast_bin(size) != i))
 				misuse("malloc", chunk_to_block(c), "corrupted fast bin");
 			next = c->fd;
-			(void)free_merge(a, c, false);
+			(void)merge(a, c, size, extent_in_use(c, size));
 		}
 	}
 }

@@ -7,23 +7,11 @@
 #include "heap/extent.h"
 #include "heap/misuse.h"
 #include "heap/subheap.h"
+#include "heap/top.h"
 #include "os/os.h"
 
 /* When the break cannot move, at least so much is mapped in its stead. */
 #define MAP_INSTEAD ((size_t)1 << 20)
-
-struct chunk *grow_take_top(struct arena *a, size_t size)
-{
-	struct chunk *c = a->top, *top = chunk_at(c, size);
-	size_t left = chunk_size(c) - size;
-
-	a->top = top;
-	top->size = left | PREV_INUSE;
-	c->size = size | (c->size & PREV_INUSE) | arena_bit(a);
-	if (policy_is_default())
-		decay_fell(&a->decay, extent_dirty_bytes(a));
-	return c;
-}
 
 void grow_retire_top(struct arena *a, struct chunk *top, size_t size)
 {
@@ -144,7 +132,7 @@ struct chunk *grow_arena(struct arena *a, size_t size)
 		return tried ? NULL : mapped_alloc(size);
 	if (arena_is_main(a) ? grow_main(a, size) : subheap_grow(a, size)) {
 		if (chunk_size(a->top) >= size + MIN_CHUNK)
-			return grow_take_top(a, size);
+			return top_take(a, size);
 		return NULL;
 	}
 	return tried || arena_is_main(a) ? NULL : mapped_alloc(size);
@@ -152,21 +140,19 @@ struct chunk *grow_arena(struct arena *a, size_t size)
 
 size_t grow_trim_main(struct arena *a, size_t pad)
 {
-	size_t top_size = chunk_size(a->top), keep = pad + MIN_CHUNK + 1, extra, gone;
-	char *end = (char *)a->top + top_size, *now;
+	size_t extra = top_excess(a, pad), gone;
+	char *end = (char *)a->top + chunk_size(a->top), *now;
 
-	if (a->top_claimed != 0 || keep < pad || top_size <= keep)
-		return 0;
-	extra = align_down(top_size - keep, os_page_size);
 	/* Only while the break is where the top ends, and is moved by nobody else. */
-	if (extra == 0 || os_sbrk(0) != end || os_sbrk(-(intptr_t)extra) == NULL)
+	if (extra == 0 || a->top_claimed != 0 || os_sbrk(0) != end ||
+	    os_sbrk(-(intptr_t)extra) == NULL)
 		return 0;
 	now = os_sbrk(0);
 	if (now == NULL || now >= end)
 		return 0;
 	gone = (size_t)(end - now);
 	a->system_bytes -= gone;
-	a->top->size = (top_size - gone) | PREV_INUSE;
+	a->top->size -= gone;
 	if (a->top_dirty_hi > (uintptr_t)now)
 		a->top_dirty_hi = (uintptr_t)now;
 	return gone;

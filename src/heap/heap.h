@@ -59,20 +59,11 @@ void alloc_free_tail(struct arena *a, struct chunk *c, size_t size);
 
 /* ---- free.c ---- */
 
-/*
- * Checks what the program passed to `function` (free or realloc) as a block and
- * returns its chunk, not mapped.  Takes no lock.  Misuse stops the program.
- */
-struct arena *free_check(const struct chunk *c, const char *function);
-
 /* A chunk in use becomes free: fast bin, merge, trim. */
 void free_chunk(struct arena *a, struct chunk *c);
 
-/*
- * Merges a chunk with its free neighbours and puts it into the unsorted bin or
- * the top; returns the merged size.  `clean`: its whole pages were given back.
- */
-size_t free_merge(struct arena *a, struct chunk *c, bool clean);
+/* The same of a chunk whose whole pages were given back: merges only. */
+void free_clean(struct arena *a, struct chunk *c);
 
 /* Frees what signal handlers left (arena.h, deferred). */
 void free_deferred(struct arena *a);
@@ -89,8 +80,6 @@ struct chunk *realloc_in_place(struct arena *a, struct chunk *c, size_t size) MU
 
 /* More memory from the system for a chunk of `size`, or NULL. */
 struct chunk *grow_arena(struct arena *a, size_t size) MUST_USE;
-/* Cuts the chunk from the top, which is large enough. */
-struct chunk *grow_take_top(struct arena *a, size_t size);
 /* Gives the top's end back, keeping `pad`; returns the bytes. */
 size_t grow_trim_main(struct arena *a, size_t pad);
 /* An old top, left behind: closes its end with fence posts, frees the rest. */

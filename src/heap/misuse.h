@@ -8,7 +8,10 @@
 
 #include "base/check.h"
 
-/* "cede: free(0x5581c0de2a0): double free" */
+/*
+ * "cede: free(0x5581c0de2a0): double free".  The function is what the program
+ * called, or "heap" for a free block that its call merely came across.
+ */
 _Noreturn COLD void misuse(const char *function, const void *block, const char *what);
 
 #endif

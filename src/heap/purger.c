@@ -8,12 +8,16 @@
 /* How often a release looks at an arena again. */
 #define RELEASE_ROUNDS 3
 
+/* About a millisecond: how often a free without the thread looks at the clock. */
+#define LOOK_CYCLES 2000000
+
 struct purge_counts purge_counts;
 
 static struct lock purge_lock = LOCK_INIT(RANK_PURGE);
 static struct claim claim;     /* guarded by purge_lock */
 static uint32_t state;         /* enum purger_state; atomic, a futex */
 static uint64_t last_pass_ms;  /* of passes run by frees; atomic */
+static uint64_t last_look;     /* cycles, likewise */
 
 enum purger_state purger_now(void)
 {
@@ -26,6 +30,13 @@ static bool state_change(uint32_t from, uint32_t to)
 {
 	return __atomic_compare_exchange_n(&state, &from, to, false, __ATOMIC_SEQ_CST,
 	                                   __ATOMIC_RELAXED);
+}
+
+void purger_publish(struct arena *a, size_t dirty)
+{
+	__atomic_store_n(&a->dirty_published, dirty, __ATOMIC_RELAXED);
+	/* Without the thread every free is a chance to do its work. */
+	a->poke_above = purger_is_absent() ? 0 : dirty + PURGE_STEP;
 }
 
 /* Gives up to `want` bytes of an arena back; returns what the system took. */
@@ -76,8 +87,7 @@ static size_t tick(struct arena *a)
 	lock_acquire(&a->lock);
 	decay_purged(&a->decay, gone);
 	dirty = extent_dirty_bytes(a);
-	__atomic_store_n(&a->dirty_published, dirty, __ATOMIC_RELAXED);
-	a->poke_above = dirty + PURGE_STEP;
+	purger_publish(a, dirty);
 	lock_release(&a->lock);
 	return dirty;
 }
@@ -136,11 +146,19 @@ static void start(void)
 		(void)state_change(PURGER_AWAKE, PURGER_ABSENT);
 }
 
-/* Without the thread: this thread's free runs the pass, once a tick. */
+/*
+ * Without the thread: this thread's free runs the pass, once a tick.  It is asked
+ * often, so the processor's counter says first whether the clock is worth a call.
+ */
 static void pass_instead(void)
 {
-	uint64_t now = os_now_ms(), last = __atomic_load_n(&last_pass_ms, __ATOMIC_RELAXED);
+	uint64_t cycles = __builtin_ia32_rdtsc(), now, last;
 
+	if (cycles - __atomic_load_n(&last_look, __ATOMIC_RELAXED) < LOOK_CYCLES)
+		return;
+	__atomic_store_n(&last_look, cycles, __ATOMIC_RELAXED);
+	now = os_now_ms();
+	last = __atomic_load_n(&last_pass_ms, __ATOMIC_RELAXED);
 	if (now - last >= DECAY_TICK_MS &&
 	    __atomic_compare_exchange_n(&last_pass_ms, &last, now, false, __ATOMIC_RELAXED,
 	                                __ATOMIC_RELAXED))

@@ -40,6 +40,9 @@ static inline bool purger_is_absent(void)
 	return purger_now() == PURGER_ABSENT;
 }
 
+/* With the arena's lock: what the purger may know, and when it is to hear more. */
+void purger_publish(struct arena *a, size_t dirty);
+
 /*
  * With the arena's lock: whether purger_tell must be called once it is released.
  */
@@ -47,8 +50,7 @@ static inline bool purger_should_tell(struct arena *a, size_t dirty)
 {
 	if (likely(dirty <= a->poke_above))
 		return false;
-	__atomic_store_n(&a->dirty_published, dirty, __ATOMIC_RELAXED);
-	a->poke_above = dirty + PURGE_STEP;
+	purger_publish(a, dirty);
 	return true;
 }
 

@@ -146,8 +146,8 @@ void registry_fork_child(void)
 
 	generation++;
 	lock_thread_begin();
-	arena_fork_child(r->thread.arena);
-	if (r != &shared)
+	arena_fork_child(r != NULL ? r->thread.arena : NULL);
+	if (r != NULL && r != &shared)
 		lock_alive(r);
 	lock_fork_child(&registry_lock);
 }

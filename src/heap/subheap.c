@@ -5,10 +5,7 @@
 #include "heap/misuse.h"
 #include "os/os.h"
 
-/* One bit for each 64 MiB of the 47-bit address space; set while ours. */
-#define KNOWN_BITS ((size_t)1 << (47 - 26))
-
-static uint64_t known[KNOWN_BITS / 64];
+uint64_t subheap_bits[KNOWN_BITS / 64];
 
 /* Where the next heap may lie aligned: the half of a reservation not used. */
 static char *aligned_hint;
@@ -18,17 +15,9 @@ static void known_set(const void *heap, bool ours)
 	size_t bit = (uintptr_t)heap / HEAP_MAX;
 
 	if (ours)
-		__atomic_fetch_or(&known[bit / 64], 1ull << bit % 64, __ATOMIC_RELAXED);
+		__atomic_fetch_or(&subheap_bits[bit / 64], 1ull << bit % 64, __ATOMIC_RELAXED);
 	else
-		__atomic_fetch_and(&known[bit / 64], ~(1ull << bit % 64), __ATOMIC_RELAXED);
-}
-
-bool subheap_known(const void *address)
-{
-	size_t bit = (uintptr_t)address / HEAP_MAX;
-
-	return bit < KNOWN_BITS &&
-	       (__atomic_load_n(&known[bit / 64], __ATOMIC_RELAXED) >> bit % 64 & 1) != 0;
+		__atomic_fetch_and(&subheap_bits[bit / 64], ~(1ull << bit % 64), __ATOMIC_RELAXED);
 }
 
 size_t subheap_used_from(const struct chunk *top)

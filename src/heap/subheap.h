@@ -29,8 +29,18 @@ static inline struct heap_info *subheap_of(const void *address)
 	return (struct heap_info *)((uintptr_t)address & ~(HEAP_MAX - 1));
 }
 
+/* One bit for each 64 MiB of the 47-bit address space; set while ours. */
+#define KNOWN_BITS ((size_t)1 << (47 - 26))
+extern uint64_t subheap_bits[KNOWN_BITS / 64] HIDDEN;
+
 /* Whether a heap of ours lies at subheap_of(address); readable without a lock. */
-bool subheap_known(const void *address);
+static inline bool subheap_known(const void *address)
+{
+	size_t bit = (uintptr_t)address / HEAP_MAX;
+
+	return bit < KNOWN_BITS &&
+	       (__atomic_load_n(&subheap_bits[bit / 64], __ATOMIC_RELAXED) >> bit % 64 & 1) != 0;
+}
 
 /* Bytes from the top's start that its heap ever made accessible. */
 size_t subheap_used_from(const struct chunk *top);

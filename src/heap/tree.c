@@ -7,6 +7,11 @@ static struct chunk **child(struct chunk *c, unsigned which)
 	return which == 0 ? &c->fd_nextsize : &c->bk_nextsize;
 }
 
+static _Noreturn COLD void corrupted(const struct chunk *c)
+{
+	misuse("heap", chunk_to_block(c), "corrupted links of a free large chunk");
+}
+
 static void set_parent(struct chunk *c, struct chunk *parent)
 {
 	((struct tree_chunk *)c)->parent = parent;
@@ -25,7 +30,7 @@ static void insert_ring(struct chunk *node, struct chunk *c)
 	struct chunk *next = node->fd;
 
 	if (unlikely(next->bk != node))
-		misuse("malloc", chunk_to_block(node), "corrupted links of a free large chunk");
+		corrupted(node);
 	c->fd = next;
 	c->bk = node;
 	next->bk = node->fd = c;
@@ -61,7 +66,7 @@ static void replace(struct chunk **root, struct chunk *c, struct chunk *heir)
 
 	if (parent == TREE_ROOT ? *root != c
 	                        : parent->fd_nextsize != c && parent->bk_nextsize != c)
-		misuse("malloc", chunk_to_block(c), "corrupted links of a free large chunk");
+		corrupted(c);
 	if (parent == TREE_ROOT)
 		*root = heir;
 	else
@@ -73,8 +78,11 @@ static void replace(struct chunk **root, struct chunk *c, struct chunk *heir)
 		struct chunk *below = *child(c, i);
 
 		*child(heir, i) = below;
-		if (below != NULL)
-			set_parent(below, heir);
+		if (below == NULL)
+			continue;
+		if (unlikely(tree_parent(below) != c))
+			corrupted(c);
+		set_parent(below, heir);
 	}
 }
 
@@ -86,7 +94,7 @@ void tree_remove(struct chunk **root, struct chunk *c)
 		struct chunk *last = c->bk;
 
 		if (unlikely(heir->bk != c || last->fd != c))
-			misuse("malloc", chunk_to_block(c), "corrupted links of a free large chunk");
+			corrupted(c);
 		last->fd = heir;
 		heir->bk = last;
 	} else {
@@ -99,6 +107,8 @@ void tree_remove(struct chunk **root, struct chunk *c)
 
 			if (*next == NULL)
 				break;
+			if (unlikely(tree_parent(*next) != at))
+				corrupted(at);
 			slot = next;
 			at = *next;
 		}

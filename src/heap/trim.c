@@ -13,8 +13,10 @@ static size_t discard_inside(struct chunk *c)
 	uintptr_t end = align_down((uintptr_t)c + chunk_size(c), os_page_size);
 	struct os_range range = { (void *)start, end - start };
 	uint64_t calls = 0;
+	size_t resident = start < end ? os_resident(range.start, range.size) : 0;
 
-	return start < end ? os_discard(&range, 1, &calls) : 0;
+	/* What is gone already is not asked for again, nor counted. */
+	return resident == 0 || os_discard(&range, 1, &calls) == 0 ? 0 : resident;
 }
 
 static size_t discard_bin(struct arena *a, unsigned bin)

@@ -6,6 +6,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/bits.h"
 #include "os/syscall.h"
 
 /* Linux 6.14: process_madvise on the caller itself, without a descriptor. */
@@ -103,4 +104,20 @@ size_t os_discard(const struct os_range *ranges, unsigned count, uint64_t *calls
 			total += ranges[i].size;
 	}
 	return total;
+}
+
+size_t os_resident(void *start, size_t size)
+{
+	unsigned char pages[1024];
+	size_t resident = 0, step = sizeof(pages) * os_page_size;
+
+	for (size_t at = 0; at < size; at += step) {
+		size_t part = size_min(step, size - at);
+
+		if (sys_failed(sys(SYS_mincore, (char *)start + at, part, pages)))
+			return size; /* not to be known: assume the worst */
+		for (size_t i = 0; i < part / os_page_size; i++)
+			resident += pages[i] & 1 ? os_page_size : 0;
+	}
+	return resident;
 }

@@ -53,6 +53,9 @@ struct os_range {
  */
 size_t os_discard(const struct os_range *ranges, unsigned count, uint64_t *calls);
 
+/* The bytes of these pages that are in memory. */
+size_t os_resident(void *start, size_t size);
+
 /* ---- waiting (os/lock.c has locks built on these) ---- */
 
 void os_futex_wait(uint32_t *word, uint32_t expected, int64_t timeout_ms); /* <0: for ever */
