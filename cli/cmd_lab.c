@@ -2,6 +2,7 @@
  * cede lab: the experiments of the two articles as measurements.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -21,7 +22,7 @@
 #define TOTAL_MOST (2ULL << 30)       /* what the first article allocates */
 #define TOTAL_LEAST (1ULL << 20)
 #define DEMO_TOTAL (10000 * 65536ULL) /* the list at the second article's size */
-#define DEMO_PEERS_SECONDS 40         /* peers are started until then */
+#define DEMO_PEERS_SECONDS 48         /* peers are started until then */
 
 struct lab_options {
 	char **allocators, *only, *total_text, *chart;
@@ -56,6 +57,18 @@ static void interrupt_note(int signal_number)
 {
 	(void)signal_number;
 	run_interrupted = 1;
+}
+
+/* A pipe to a subject must not land on 0, 1 or 2, which the subject's own are. */
+static void descriptors_prepare(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd > STDERR_FILENO)
+		close(fd);
 }
 
 static void signals_prepare(void)
@@ -319,6 +332,7 @@ static int lab_work(struct lab *lab)
 		result = runs_plan(lab);
 	if (result != COMMAND_OK)
 		return result;
+	descriptors_prepare();
 	signals_prepare();
 	lab->on_terminal = isatty(STDERR_FILENO);
 	progress_lab = lab;

@@ -73,7 +73,8 @@ int library_preload(const char *path, const char *options)
 		return -1;
 	}
 	if (environment_join("LD_PRELOAD", path, ":", environment_get("LD_PRELOAD")) == 0 &&
-	    environment_join("CEDE_OPTIONS", environment_get("CEDE_OPTIONS"), ",", options) == 0)
+	    (!*options ||
+	     environment_join("CEDE_OPTIONS", environment_get("CEDE_OPTIONS"), ",", options) == 0))
 		return 0;
 	command_say("out of memory");
 	return -1;

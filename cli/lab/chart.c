@@ -11,6 +11,7 @@
 #define PANEL_HEIGHT 320.0
 #define HEADER_HEIGHT 104.0
 #define MARGIN 24.0
+#define WIDTH_LEAST 800.0  /* of the whole, for the header's lines */
 /* Around the plot, inside its panel. */
 #define PLOT_LEFT 62.0
 #define PLOT_RIGHT 14.0
@@ -367,7 +368,7 @@ const char *chart_write(const char *path, const struct run *runs, size_t count)
 	int panels = (int)panels_count(runs, count);
 	int columns = panels < COLUMNS_MAX ? panels : COLUMNS_MAX;
 	int lines = columns ? (panels + columns - 1) / columns : 0;
-	double width = 2 * MARGIN + columns * PANEL_WIDTH;
+	double width = fmax(2 * MARGIN + columns * PANEL_WIDTH, WIDTH_LEAST);
 	double height = HEADER_HEIGHT + lines * PANEL_HEIGHT + MARGIN;
 	bool is_png = has_ending(path, ".png");
 	cairo_surface_t *surface;

@@ -25,9 +25,11 @@ EXPORT int cede_mallopt(int param, int value)
 	lock_acquire(&main_arena.lock);
 	/* Fast bins of a size that is no longer fast would never be emptied. */
 	free_consolidate(&main_arena);
-	accepted = settings_mallopt(&settings, param, value);
-	if (policy_is_default())
-		settings.mxfast = 0;
+	/* The default policy has no fast bins, not even for a moment. */
+	if (policy_is_default() && param == M_MXFAST)
+		accepted = value >= 0 && (size_t)value <= MAX_MXFAST;
+	else
+		accepted = settings_mallopt(&settings, param, value);
 	lock_release(&main_arena.lock);
 	return accepted;
 }

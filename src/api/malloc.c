@@ -30,7 +30,7 @@ static NOINLINE struct arena *enter_contended(struct arena *a)
 /* An arena for the calling thread, locked. */
 static inline struct arena *enter(void)
 {
-	struct arena *a = registry_self()->arena;
+	struct arena *a = registry_arena();
 
 	return likely(lock_try(&a->lock)) ? a : enter_contended(a);
 }
@@ -83,8 +83,10 @@ static COLD struct chunk *alloc_elsewhere(struct arena *a, size_t alignment, siz
 /* M_PERTURB: new bytes are the complement of freed ones. */
 static inline void *perturbed(void *block, size_t bytes)
 {
-	if (unlikely(settings.perturb != 0))
-		memset(block, (int)(settings.perturb ^ 0xff), bytes);
+	unsigned perturb = SETTING(perturb);
+
+	if (unlikely(perturb != 0))
+		memset(block, (int)(perturb ^ 0xff), bytes);
 	return block;
 }
 
@@ -117,10 +119,11 @@ static COLD void defer(struct arena *a, struct chunk *c)
 static void free_from(struct chunk *c, const char *function)
 {
 	struct arena *a = owner_of(c, function);
+	unsigned perturb = SETTING(perturb);
 	bool tell = false;
 
-	if (unlikely(settings.perturb != 0))
-		memset(chunk_to_block(c), (int)settings.perturb, chunk_usable(c));
+	if (unlikely(perturb != 0))
+		memset(chunk_to_block(c), (int)perturb, chunk_usable(c));
 	if (!enter_owner(a)) {
 		defer(a, c);
 		return;

@@ -13,7 +13,7 @@
 
 static inline struct chunk *mark_inuse(struct arena *a, struct chunk *c, size_t size)
 {
-	chunk_at(c, size)->size |= PREV_INUSE;
+	chunk_set_prev_inuse(chunk_at(c, size));
 	c->size |= arena_bit(a);
 	return c;
 }
@@ -52,7 +52,7 @@ struct chunk *alloc_split(struct arena *a, struct chunk *c, size_t have, size_t 
 
 	if (left < MIN_CHUNK) {
 		c->size = have | (c->size & PREV_INUSE) | arena_bit(a);
-		chunk_at(c, have)->size |= PREV_INUSE;
+		chunk_set_prev_inuse(chunk_at(c, have));
 	} else {
 		rest = chunk_at(c, size);
 		c->size = size | (c->size & PREV_INUSE) | arena_bit(a);
@@ -167,7 +167,7 @@ struct chunk *alloc_chunk(struct arena *a, size_t size)
 {
 	struct chunk *c;
 
-	if (size <= settings.mxfast && (c = take_fast(a, size)) != NULL)
+	if (size <= SETTING(mxfast) && (c = take_fast(a, size)) != NULL)
 		return c;
 	if (size_is_small(size) && (c = take_small(a, size)) != NULL)
 		return c;

@@ -81,6 +81,26 @@ static inline size_t chunk_size(const struct chunk *c)
 	return c->size & ~SIZE_BITS;
 }
 
+/*
+ * The size word of a chunk in use, read without its arena's lock: size, A and M
+ * are the owner's, but a neighbour's thread may change P meanwhile.
+ */
+static inline size_t chunk_peek(const struct chunk *c)
+{
+	return __atomic_load_n(&c->size, __ATOMIC_RELAXED);
+}
+
+/* P of a chunk that may be in use, with the lock; see chunk_peek. */
+static inline void chunk_set_prev_inuse(struct chunk *c)
+{
+	__atomic_store_n(&c->size, c->size | PREV_INUSE, __ATOMIC_RELAXED);
+}
+
+static inline void chunk_clear_prev_inuse(struct chunk *c)
+{
+	__atomic_store_n(&c->size, c->size & ~PREV_INUSE, __ATOMIC_RELAXED);
+}
+
 static inline struct chunk *chunk_next(const struct chunk *c)
 {
 	return chunk_at(c, chunk_size(c));
@@ -99,7 +119,7 @@ static inline bool chunk_prev_inuse(const struct chunk *c)
 
 static inline bool chunk_is_mapped(const struct chunk *c)
 {
-	return (c->size & IS_MMAPPED) != 0;
+	return (chunk_peek(c) & IS_MMAPPED) != 0;
 }
 
 /* Whether the chunk of that size at c is in use: its successor's P says so. */
@@ -125,7 +145,9 @@ static inline size_t request_to_size(size_t bytes)
 /* The bytes a block of this chunk may hold. */
 static inline size_t chunk_usable(const struct chunk *c)
 {
-	return chunk_size(c) - (chunk_is_mapped(c) ? CHUNK_HEADER : SIZE_SZ);
+	size_t size = chunk_peek(c);
+
+	return (size & ~SIZE_BITS) - (size & IS_MMAPPED ? CHUNK_HEADER : SIZE_SZ);
 }
 
 #endif

@@ -97,7 +97,7 @@ static inline size_t merge(struct arena *a, struct chunk *c, size_t size, struct
 		next->size = ABSORBED;
 		size += other;
 	} else {
-		next->size &= ~PREV_INUSE;
+		chunk_clear_prev_inuse(next);
 	}
 	c->size = size | PREV_INUSE;
 	chunk_set_foot(c, size);
@@ -121,7 +121,7 @@ void free_clean(struct arena *a, struct chunk *c)
 /* In the default policy the purger gives the top back, unless told otherwise. */
 static bool trims_at_once(void)
 {
-	return !policy_is_default() || settings.trim_threshold_set || purger_is_absent();
+	return !policy_is_default() || SETTING(trim_threshold_set) || purger_is_absent();
 }
 
 static NOINLINE void after_large_free(struct arena *a)
@@ -131,17 +131,17 @@ static NOINLINE void after_large_free(struct arena *a)
 	if (!trims_at_once())
 		return;
 	if (!arena_is_main(a))
-		(void)subheap_trim(a, settings.top_pad, false);
-	else if (chunk_size(a->top) >= __atomic_load_n(&settings.trim_threshold, __ATOMIC_RELAXED) &&
-	         top_excess(a, settings.top_pad) != 0)
-		(void)grow_trim_main(a, settings.top_pad);
+		(void)subheap_trim(a, SETTING(top_pad), false);
+	else if (chunk_size(a->top) >= SETTING(trim_threshold) &&
+	         top_excess(a, SETTING(top_pad)) != 0)
+		(void)grow_trim_main(a, SETTING(top_pad));
 }
 
 void free_chunk(struct arena *a, struct chunk *c)
 {
 	size_t size = chunk_size(c);
 
-	if (size <= settings.mxfast
+	if (size <= SETTING(mxfast)
 #ifdef CEDE_TRIM_FASTBINS
 	    && chunk_at(c, size) != a->top
 #endif

@@ -107,7 +107,7 @@ static bool grow_main(struct arena *a, size_t size)
 	size_t least = size + MIN_CHUNK, whole, want;
 	char *start = NULL;
 
-	if (__builtin_add_overflow(least, settings.top_pad, &whole))
+	if (__builtin_add_overflow(least, SETTING(top_pad), &whole))
 		whole = least;
 	want = align_up(a->contiguous ? whole - chunk_size(a->top) : whole, os_page_size);
 	if (want <= PTRDIFF_MAX)

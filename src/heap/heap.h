@@ -19,6 +19,9 @@ struct extent;
 
 extern struct settings settings HIDDEN;
 
+/* A setting that mallopt or the dynamic rule may change meanwhile. */
+#define SETTING(name) __atomic_load_n(&settings.name, __ATOMIC_RELAXED)
+
 static inline bool policy_is_default(void)
 {
 	return settings.policy == POLICY_DEFAULT;

@@ -30,8 +30,8 @@ static void count(ptrdiff_t blocks, ptrdiff_t bytes)
 
 bool mapped_wanted(size_t size)
 {
-	return size >= __atomic_load_n(&settings.mmap_threshold, __ATOMIC_RELAXED) &&
-	       __atomic_load_n(&mapped.blocks, __ATOMIC_RELAXED) < settings.mmap_max;
+	return size >= SETTING(mmap_threshold) &&
+	       __atomic_load_n(&mapped.blocks, __ATOMIC_RELAXED) < SETTING(mmap_max);
 }
 
 /* A mapped chunk has no successor to lend it 8 bytes. */
@@ -68,8 +68,8 @@ void mapped_check(const struct chunk *c, const char *function)
 /* The rule that raises the thresholds. */
 static void adapt(size_t size)
 {
-	if (!settings.dynamic_threshold || size > MAX_MMAP_THRESHOLD ||
-	    size <= __atomic_load_n(&settings.mmap_threshold, __ATOMIC_RELAXED))
+	if (!SETTING(dynamic_threshold) || size > MAX_MMAP_THRESHOLD ||
+	    size <= SETTING(mmap_threshold))
 		return;
 	__atomic_store_n(&settings.mmap_threshold, size, __ATOMIC_RELAXED);
 	__atomic_store_n(&settings.trim_threshold, 2 * size, __ATOMIC_RELAXED);

@@ -23,7 +23,7 @@ _Noreturn void owner_reject(const struct chunk *c, const char *function);
  */
 static inline struct arena *owner_of(const struct chunk *c, const char *function)
 {
-	size_t size = c->size;
+	size_t size = chunk_peek(c);
 
 	if (unlikely((size & ABSORBED) != 0 || size < MIN_CHUNK))
 		owner_reject(c, function);

@@ -23,18 +23,18 @@ enum purger_state purger_now(void)
 {
 	if (!settings.background)
 		return PURGER_ABSENT;
-	return (enum purger_state)__atomic_load_n(&state, __ATOMIC_ACQUIRE);
+	return (enum purger_state)__atomic_load_n(&state, __ATOMIC_SEQ_CST);
 }
 
 static bool state_change(uint32_t from, uint32_t to)
 {
 	return __atomic_compare_exchange_n(&state, &from, to, false, __ATOMIC_SEQ_CST,
-	                                   __ATOMIC_RELAXED);
+	                                   __ATOMIC_SEQ_CST);
 }
 
 void purger_publish(struct arena *a, size_t dirty)
 {
-	__atomic_store_n(&a->dirty_published, dirty, __ATOMIC_RELAXED);
+	__atomic_store_n(&a->dirty_published, dirty, __ATOMIC_SEQ_CST);
 	/* Without the thread every free is a chance to do its work. */
 	a->poke_above = purger_is_absent() ? 0 : dirty + PURGE_STEP;
 }
@@ -108,19 +108,18 @@ static size_t published(void)
 	size_t sum = 0;
 
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
-		sum += __atomic_load_n(&a->dirty_published, __ATOMIC_RELAXED);
+		sum += __atomic_load_n(&a->dirty_published, __ATOMIC_SEQ_CST);
 	return sum;
 }
 
 /*
  * Sleeps until a free finds enough.  Frees publish before they look at the
- * state, and this changes the state before it looks at what they published: one
- * of the two sees the other.
+ * state, and this changes the state before it looks at what they published, all
+ * in one order (SEQ_CST): one of the two sees the other.
  */
 static void sleep_until_told(void)
 {
 	(void)state_change(PURGER_AWAKE, PURGER_ASLEEP);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (published() > PURGE_START)
 		(void)state_change(PURGER_ASLEEP, PURGER_AWAKE);
 	while (__atomic_load_n(&state, __ATOMIC_ACQUIRE) == PURGER_ASLEEP)
@@ -167,10 +166,8 @@ static void pass_instead(void)
 
 NOINLINE void purger_tell(void)
 {
-	enum purger_state now;
+	enum purger_state now = purger_now();
 
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	now = purger_now();
 	if (now == PURGER_AWAKE || published() <= PURGE_START)
 		return;
 	if (now == PURGER_ABSENT)

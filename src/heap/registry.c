@@ -10,7 +10,6 @@ struct record {
 	struct thread thread;
 	pthread_mutex_t alive;
 	uint32_t generation; /* of the process that its thread lived in */
-	bool detached;       /* its dead thread's arena was let go */
 };
 
 /* How many records a newcomer looks at for a dead thread before it makes one. */
@@ -26,12 +25,11 @@ static struct record first;           /* the first thread must not wait for memo
 static struct record shared;          /* of threads that find no memory for one */
 static struct record *all, *look_next;
 static struct record *spare, *spare_end;
-static size_t records;
 static uint32_t generation;           /* counts forks */
 
 static struct record *make(void)
 {
-	if (records == 0)
+	if (all == NULL)
 		return &first;
 	if (spare == spare_end) {
 		spare = os_map(NULL, RECORDS_BYTES, OS_READ_WRITE);
@@ -53,7 +51,6 @@ static void lock_alive(struct record *r)
 	pthread_mutex_init(&r->alive, &attributes);
 	pthread_mutex_lock(&r->alive);
 	r->generation = generation;
-	r->detached = false;
 }
 
 static bool is_dead(struct record *r)
@@ -95,7 +92,6 @@ static struct record *take_record(void)
 		return NULL;
 	r->thread.next = (struct thread *)all;
 	all = r;
-	records++;
 	return r;
 }
 
@@ -113,7 +109,7 @@ NOINLINE struct thread *registry_enter(void)
 	r = take_record();
 	if (r != NULL) {
 		lock_alive(r);
-		r->thread.arena = arena_attach();
+		__atomic_store_n(&r->thread.arena, arena_attach(), __ATOMIC_RELAXED);
 	} else {
 		r = &shared;
 		if (r->thread.arena == NULL)
@@ -123,11 +119,6 @@ NOINLINE struct thread *registry_enter(void)
 	thread_self = &r->thread;
 	errno = saved;
 	return thread_self;
-}
-
-size_t registry_threads(void)
-{
-	return __atomic_load_n(&records, __ATOMIC_RELAXED);
 }
 
 void registry_fork_prepare(void)

@@ -17,7 +17,9 @@
 #include "heap/arena.h"
 
 struct thread {
-	struct arena *arena; /* written by its own thread only */
+	struct arena *arena; /* written by its own thread only; atomic, because that
+	                        the dead thread's last use comes before the next one's
+	                        first is known to the kernel alone */
 	struct thread *next; /* const once listed */
 };
 
@@ -37,7 +39,10 @@ static inline struct thread *registry_self(void)
 	return likely(t != NULL) ? t : registry_enter();
 }
 
-size_t registry_threads(void);
+static inline struct arena *registry_arena(void)
+{
+	return __atomic_load_n(&registry_self()->arena, __ATOMIC_RELAXED);
+}
 
 /* Around fork, with the registry's lock held from prepare on. */
 void registry_fork_prepare(void);

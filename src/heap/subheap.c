@@ -101,7 +101,7 @@ static void set_top(struct arena *a, struct heap_info *heap)
 struct arena *subheap_new_arena(uint16_t order)
 {
 	size_t least = sizeof(struct heap_info) + sizeof(struct arena) + 2 * MIN_CHUNK;
-	struct heap_info *heap = subheap_create(least, settings.top_pad);
+	struct heap_info *heap = subheap_create(least, SETTING(top_pad));
 	struct arena *a;
 
 	if (heap == NULL)
@@ -145,7 +145,7 @@ bool subheap_grow(struct arena *a, size_t size)
 		a->system_bytes += heap->size - old_heap;
 		top->size = (old_top + heap->size - old_heap) | PREV_INUSE;
 	} else {
-		next = subheap_create(size + MIN_CHUNK + sizeof(*next), settings.top_pad);
+		next = subheap_create(size + MIN_CHUNK + sizeof(*next), SETTING(top_pad));
 		if (next == NULL)
 			return false;
 		next->arena = a;
@@ -217,7 +217,7 @@ size_t subheap_trim(struct arena *a, size_t pad, bool force)
 	heap = subheap_of(a->top);
 	top_size = chunk_size(a->top);
 	keep = pad + MIN_CHUNK + 1;
-	if ((top_size < settings.trim_threshold && !force) || keep < pad || top_size <= keep)
+	if ((top_size < SETTING(trim_threshold) && !force) || keep < pad || top_size <= keep)
 		return dropped;
 	extra = align_down(top_size - keep, os_page_size);
 	if (extra == 0)

@@ -14,6 +14,15 @@
 #define PIDFD_SELF_THREAD_GROUP -20000
 #endif
 
+/* A sanitizer that follows memory must see it come and go: its own mmap, then. */
+#ifdef __SANITIZE_THREAD__
+#define sys_map(...)   ((long)mmap(__VA_ARGS__))
+#define sys_unmap(...) ((long)munmap(__VA_ARGS__))
+#else
+#define sys_map(...)   sys(SYS_mmap, __VA_ARGS__)
+#define sys_unmap(...) sys(SYS_munmap, __VA_ARGS__)
+#endif
+
 size_t os_page_size = 4096;
 
 void os_init(void)
@@ -41,14 +50,14 @@ static int protection(enum os_access access)
 void *os_map(void *hint, size_t size, enum os_access access)
 {
 	int flags = MAP_PRIVATE | MAP_ANONYMOUS | (access == OS_NONE ? MAP_NORESERVE : 0);
-	long result = sys(SYS_mmap, hint, size, protection(access), flags, -1, 0);
+	long result = sys_map(hint, size, protection(access), flags, -1, 0);
 
 	return sys_failed(result) ? NULL : (void *)result;
 }
 
 bool os_unmap(void *start, size_t size)
 {
-	return !sys_failed(sys(SYS_munmap, start, size));
+	return !sys_failed(sys_unmap(start, size));
 }
 
 void *os_remap(void *start, size_t old_size, size_t new_size)

@@ -6,10 +6,10 @@
 #include "support/heap.h"
 
 /* Sizes by what a freed block becomes. */
-#define FAST   24u           /* classic: a fast chunk */
-#define SMALL  1000u         /* a small chunk */
-#define LARGE  5000u         /* a large one */
-#define MAPPED (1u << 20)    /* a mapping of its own */
+#define FAST   24u        /* classic: a fast chunk */
+#define SMALL  1000u      /* a small chunk */
+#define LARGE  5000u      /* a large one */
+#define MAPPED (1u << 20) /* a mapping of its own */
 
 #define SIZE_WORD(block)      ((size_t *)(block))[-1]
 #define PREV_SIZE_WORD(block) ((size_t *)(block))[-2]
@@ -352,13 +352,13 @@ const struct crime crimes[] = {
 	{ "free_stack", IN_BOTH, free_stack, "free", "invalid pointer" },
 	{ "free_interior_zeros", IN_BOTH, free_interior_zeros, "free", "invalid pointer" },
 	{ "free_interior_text", IN_BOTH, free_interior_text, "free",
-		"invalid pointer|double free, or corrupted size" },
+	  "invalid pointer|double free, or corrupted size" },
 	{ "free_foreign", IN_BOTH, free_foreign, "free", "invalid pointer" },
 	{ "realloc_odd", IN_BOTH, realloc_odd, "realloc", "invalid pointer" },
 	{ "realloc_foreign", IN_BOTH, realloc_foreign, "realloc", "invalid pointer" },
 	{ "realloc_freed", IN_BOTH, realloc_freed, "realloc", "invalid pointer|double free" },
 	{ "size_text", IN_BOTH, size_text, "free",
-		"invalid pointer|(double free, or )?corrupted size" },
+	  "invalid pointer|(double free, or )?corrupted size" },
 	{ "size_zero", IN_BOTH, size_zero, "free", "invalid pointer|corrupted size" },
 	{ "size_too_long", IN_BOTH, size_too_long, "free", "double free|corrupted size" },
 	{ "next_size_zero", IN_BOTH, next_size_zero, "free", "corrupted size" },
@@ -366,11 +366,11 @@ const struct crime crimes[] = {
 	{ "prev_size_wrong", IN_BOTH, prev_size_wrong, "free", "corrupted size" },
 	{ "free_size_wrong", IN_BOTH, free_size_wrong, "malloc", "corrupted size" },
 	{ "mapped_size_wrong", IN_BOTH, mapped_size_wrong, "free",
-		"invalid pointer|corrupted size" },
+	  "invalid pointer|corrupted size" },
 	{ "mapped_start_wrong", IN_BOTH, mapped_start_wrong, "free",
-		"invalid pointer|corrupted size" },
+	  "invalid pointer|corrupted size" },
 	{ "mapped_realloc_wrong", IN_BOTH, mapped_realloc_wrong, "realloc",
-		"invalid pointer|corrupted size" },
+	  "invalid pointer|corrupted size" },
 	{ "top_huge", IN_BOTH, top_huge, "malloc", "corrupted top" },
 	{ "links_merge", IN_BOTH, links_merge, "heap", "corrupted links" },
 	{ "links_back_merge", IN_BOTH, links_back_merge, "heap", "corrupted links" },

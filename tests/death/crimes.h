@@ -4,16 +4,16 @@
 #ifndef TESTS_DEATH_CRIMES_H
 #define TESTS_DEATH_CRIMES_H
 
-#define IN_DEFAULT  1u
-#define IN_CLASSIC  2u
-#define IN_BOTH     (IN_DEFAULT | IN_CLASSIC)
+#define IN_DEFAULT 1u
+#define IN_CLASSIC 2u
+#define IN_BOTH    (IN_DEFAULT | IN_CLASSIC)
 
 struct crime {
 	const char *name;
 	unsigned policies;
 	void (*commit)(void);
-	const char *call;   /* the call that must notice */
-	const char *what;   /* extended regular expression for the phrase */
+	const char *call; /* the call that must notice */
+	const char *what; /* extended regular expression for the phrase */
 };
 
 /* Ends with a crime without a name. */

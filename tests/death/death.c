@@ -70,7 +70,7 @@ static bool line_is_right(const struct crime *crime, const char *text)
 	if (*named != NULL)
 		snprintf(pointer, sizeof(pointer), "%p", *named);
 	snprintf(pattern, sizeof(pattern), "^cede: %s\\(%s\\): (%s)[^\n]*\n$", crime->call, pointer,
-		crime->what);
+	         crime->what);
 	CHECK(regcomp(&regex, pattern, REG_EXTENDED | REG_NOSUB) == 0);
 	bool right = regexec(&regex, text, 0, NULL, 0) == 0;
 
@@ -103,17 +103,25 @@ static bool crime_wanted(const struct crime *crime, char **names)
 	return *names != NULL;
 }
 
+/* 0 for a name that is none. */
+static unsigned policy_named(const char *name)
+{
+	if (strcmp(name, "classic") == 0)
+		return IN_CLASSIC;
+	return strcmp(name, "default") == 0 ? IN_DEFAULT : 0;
+}
+
 int main(int argc, char **argv)
 {
-	unsigned policy = argc < 2 ? 0 : strcmp(argv[1], "classic") == 0 ? IN_CLASSIC :
-		strcmp(argv[1], "default") == 0 ? IN_DEFAULT : 0;
+	unsigned policy = argc < 2 ? 0 : policy_named(argv[1]);
 	size_t ran = 0, failed = 0;
 
 	if (policy == 0) {
 		dprintf(2, "usage: death default|classic [crime ...]\n");
 		return 2;
 	}
-	named = mmap(NULL, sizeof(void *), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	named =
+	    mmap(NULL, sizeof(void *), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	CHECK(named != MAP_FAILED);
 	for (const struct crime *crime = crimes; crime->name != NULL; crime++) {
 		if ((crime->policies & policy) == 0 || !crime_wanted(crime, argv + 2))

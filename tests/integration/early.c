@@ -29,8 +29,7 @@ static void run_early(void)
 	early_runs++;
 }
 
-__attribute__((section(".preinit_array"), used))
-static void (*const preinit)(void) = run_early;
+__attribute__((section(".preinit_array"), used)) static void (*const preinit)(void) = run_early;
 
 int main(void)
 {

@@ -12,7 +12,7 @@
 
 #define ROUNDS  60
 #define BLOCKS  40
-#define FOREIGN 5000  /* not a multiple of a page, nor of 16 */
+#define FOREIGN 5000 /* not a multiple of a page, nor of 16 */
 
 static void *foreign[ROUNDS];
 static void *blocks[ROUNDS][BLOCKS];
@@ -33,7 +33,8 @@ static void foreign_take(size_t round)
 static void foreign_check(void)
 {
 	for (size_t round = 0; round < ROUNDS; round++)
-		CHECK(pattern_match((void *)foreign_start(round), FOREIGN - 8, round) == FOREIGN - 8);
+		CHECK(pattern_match((void *)foreign_start(round), FOREIGN - 8, round) ==
+		      FOREIGN - 8);
 }
 
 static size_t block_size(size_t round, size_t i)

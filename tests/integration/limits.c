@@ -115,8 +115,8 @@ static void out_of_memory(void)
 static void use_up_mappings(void)
 {
 	size_t pages = 140000, i = 0;
-	char *region = mmap(NULL, pages * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		-1, 0);
+	char *region =
+	    mmap(NULL, pages * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	CHECK(region != MAP_FAILED);
 	while (i < pages && mprotect(region + i * PAGE, PAGE, PROT_READ) == 0)
@@ -183,10 +183,12 @@ static void refuse_calls(const unsigned *numbers, size_t count)
 	size_t at = 0;
 
 	code[at++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-		offsetof(struct seccomp_data, nr));
+	                                          offsetof(struct seccomp_data, nr));
 	for (size_t i = 0; i < count; i++) {
-		code[at++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, numbers[i], 0, 1);
-		code[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
+		code[at++] =
+		    (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, numbers[i], 0, 1);
+		code[at++] =
+		    (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
 	}
 	code[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
 	program.len = (unsigned short)at;
@@ -213,9 +215,11 @@ static void churn_and_rest(void)
 /* A sandbox without threads, files or the newer memory calls. */
 static void system_calls_refused(void)
 {
-	static const unsigned refused[] = { SYS_clone, SYS_clone3, SYS_fork, SYS_vfork, SYS_open,
-		SYS_openat, SYS_openat2, SYS_membarrier, SYS_process_madvise, SYS_pidfd_open, SYS_prctl,
-		SYS_sched_getaffinity, SYS_getrandom };
+	static const unsigned refused[] = { SYS_clone,      SYS_clone3,     SYS_fork,
+		                            SYS_vfork,      SYS_open,       SYS_openat,
+		                            SYS_openat2,    SYS_membarrier, SYS_process_madvise,
+		                            SYS_pidfd_open, SYS_prctl,      SYS_sched_getaffinity,
+		                            SYS_getrandom };
 
 	refuse_calls(refused, COUNT(refused));
 	churn_and_rest();

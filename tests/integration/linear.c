@@ -18,7 +18,7 @@
 #include "support/pattern.h"
 
 #define STEPS  4
-#define GROWTH 8.0  /* allowed from the first step to the last, for 8 times the size */
+#define GROWTH 8.0 /* allowed from the first step to the last, for 8 times the size */
 
 /* Nanoseconds per operation. */
 struct cost {
@@ -37,7 +37,7 @@ static double cpu_ns(void)
 static void **pointers_map(size_t count)
 {
 	void **pointers = mmap(NULL, count * sizeof(void *), PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
 	CHECK(pointers != MAP_FAILED);
 	return pointers;
@@ -121,7 +121,7 @@ static double cost_print(const char *step, size_t count, struct cost cost)
 	double n = (double)count;
 
 	dprintf(1, "%10zu  malloc %7.1f ns  free %7.1f ns  %s %7.1f ns\n", count, cost.take / n,
-		cost.give / n, step, cost.again / n);
+	        cost.give / n, step, cost.again / n);
 	return (cost.take + cost.give + cost.again) / n;
 }
 
@@ -141,7 +141,7 @@ int main(int argc, char **argv)
 		size_t count = largest >> (STEPS - 1 - step);
 
 		last = by_size ? cost_print("sorting", count, sizes(count))
-			: cost_print("malloc_trim", count, scatter(count));
+		               : cost_print("malloc_trim", count, scatter(count));
 		if (step == 0)
 			first = last;
 	}

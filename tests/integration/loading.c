@@ -15,14 +15,49 @@
 #include "support/heap.h"
 
 static const char *const family[] = {
-	"malloc", "free", "calloc", "realloc", "aligned_alloc", "memalign", "posix_memalign", "valloc",
-	"pvalloc", "malloc_usable_size", "free_sized", "free_aligned_sized", "reallocarray", "cfree",
-	"mallopt", "mallinfo", "mallinfo2", "malloc_trim", "malloc_stats", "malloc_info",
-	"__libc_malloc", "__libc_calloc", "__libc_realloc", "__libc_free", "__libc_memalign",
-	"__libc_valloc", "__libc_pvalloc", "__libc_cfree", "__posix_memalign", "__libc_mallopt",
-	"__libc_mallinfo", "_Znwm", "_Znam", "_ZdlPv", "_ZdaPv", "_ZdlPvm", "_ZdaPvm",
-	"_ZnwmSt11align_val_t", "_ZnamSt11align_val_t", "_ZnwmRKSt9nothrow_t",
-	"_ZdlPvSt11align_val_t", "_ZdlPvmSt11align_val_t", "_ZdlPvRKSt9nothrow_t",
+	"malloc",
+	"free",
+	"calloc",
+	"realloc",
+	"aligned_alloc",
+	"memalign",
+	"posix_memalign",
+	"valloc",
+	"pvalloc",
+	"malloc_usable_size",
+	"free_sized",
+	"free_aligned_sized",
+	"reallocarray",
+	"cfree",
+	"mallopt",
+	"mallinfo",
+	"mallinfo2",
+	"malloc_trim",
+	"malloc_stats",
+	"malloc_info",
+	"__libc_malloc",
+	"__libc_calloc",
+	"__libc_realloc",
+	"__libc_free",
+	"__libc_memalign",
+	"__libc_valloc",
+	"__libc_pvalloc",
+	"__libc_cfree",
+	"__posix_memalign",
+	"__libc_mallopt",
+	"__libc_mallinfo",
+	"_Znwm",
+	"_Znam",
+	"_ZdlPv",
+	"_ZdaPv",
+	"_ZdlPvm",
+	"_ZdaPvm",
+	"_ZnwmSt11align_val_t",
+	"_ZnamSt11align_val_t",
+	"_ZnwmRKSt9nothrow_t",
+	"_ZdlPvSt11align_val_t",
+	"_ZdlPvmSt11align_val_t",
+	"_ZdlPvRKSt9nothrow_t",
 };
 
 static void owner(void)
@@ -34,7 +69,7 @@ static void owner(void)
 		CHECK_THAT(function != NULL, "no %s", family[i]);
 		CHECK(dladdr(function, &info) != 0);
 		CHECK_THAT(strstr(info.dli_fname, "libcede") != NULL, "%s is of %s", family[i],
-			info.dli_fname);
+		           info.dli_fname);
 	}
 	free(malloc(100));
 }

@@ -58,7 +58,8 @@ static void gives_back_asleep(void)
 	end = process_anonymous();
 	if (heap_has_purger()) {
 		CHECK(peak >= start + 60 * MIB);
-		CHECK_THAT(end < start + 2 * MIB, "%zu KiB more than at the start", (end - start) >> 10);
+		CHECK_THAT(end < start + 2 * MIB, "%zu KiB more than at the start",
+		           (end - start) >> 10);
 	}
 }
 
@@ -79,7 +80,8 @@ static void gives_back_of_sleeping_thread(void)
 	process_sleep_ms(1500);
 	end = process_anonymous();
 	if (heap_has_purger())
-		CHECK_THAT(end < start + 2 * MIB, "%zu KiB more than at the start", (end - start) >> 10);
+		CHECK_THAT(end < start + 2 * MIB, "%zu KiB more than at the start",
+		           (end - start) >> 10);
 }
 
 /* Without its thread, later calls of malloc and free do the work. */
@@ -251,7 +253,7 @@ static void sleeps_when_idle(void)
 
 		process_sleep_ms(1000);
 		CHECK_THAT(switches_of(threads[i]) == before, "%lu wake-ups in an idle second",
-			switches_of(threads[i]) - before);
+		           switches_of(threads[i]) - before);
 	}
 }
 
@@ -289,8 +291,8 @@ static void join_many(void)
 
 	for (int round = 0; round < 5; round++) {
 		for (size_t i = 0; i < COUNT(threads); i++)
-			CHECK(pthread_create(&threads[i], NULL, i % 4 == 0 ? large_thread : small_thread,
-				NULL) == 0);
+			CHECK(pthread_create(&threads[i], NULL,
+			                     i % 4 == 0 ? large_thread : small_thread, NULL) == 0);
 		for (size_t i = 0; i < COUNT(threads); i++)
 			CHECK(pthread_join(threads[i], NULL) == 0);
 	}

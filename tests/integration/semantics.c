@@ -13,8 +13,8 @@
 #include "support/heap.h"
 #include "support/pattern.h"
 
-#define PAGE   4096u
-#define MARK   4242  /* an errno that nobody sets */
+#define PAGE         4096u
+#define MARK         4242 /* an errno that nobody sets */
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* The compiler must not reason about sizes that no object can have. */
@@ -63,8 +63,9 @@ static void realloc_edges(void)
 /* Grows and shrinks one block through every tier; the common part stays. */
 static void realloc_contents(void)
 {
-	static const size_t sizes[] = { 1, 24, 25, 120, 121, 1000, 1040, 5000, 70000, 140000, 3 << 20,
-		9 << 20, 300000, 131072, 4096, 512, 64, 8, 40 << 20, 16 };
+	static const size_t sizes[] = { 1,    24,    25,     120,     121,      1000,   1040,
+		                        5000, 70000, 140000, 3 << 20, 9 << 20,  300000, 131072,
+		                        4096, 512,   64,     8,       40 << 20, 16 };
 	uint64_t *block = heap_malloc(sizes[0]);
 	size_t before = sizes[0];
 
@@ -84,7 +85,7 @@ static void realloc_contents(void)
 static void too_large(void)
 {
 	static const size_t sizes[] = { PTRDIFF_MAX + 1ul, PTRDIFF_MAX + 4096ul, SIZE_MAX - 4096,
-		SIZE_MAX - 15, SIZE_MAX };
+		                        SIZE_MAX - 15, SIZE_MAX };
 	char *block = heap_malloc(100);
 	void *out = block;
 
@@ -128,7 +129,8 @@ static void alignment_of_every_size(void)
 	for (size_t size = 0; size <= PAGE; size++) {
 		char *one = heap_malloc(size), *two = heap_calloc(1, size), *three = heap_malloc(1);
 
-		CHECK((uintptr_t)one % 16 == 0 && (uintptr_t)two % 16 == 0 && (uintptr_t)three % 16 == 0);
+		CHECK((uintptr_t)one % 16 == 0 && (uintptr_t)two % 16 == 0 &&
+		      (uintptr_t)three % 16 == 0);
 		three = heap_realloc(three, size + 1);
 		CHECK((uintptr_t)three % 16 == 0);
 		heap_free(one);
@@ -283,19 +285,37 @@ static void mallopt_values(void)
 	static const struct {
 		int param, value, answer;
 	} rows[] = {
-		{ M_MXFAST, 0, 1 }, { M_MXFAST, 64, 1 }, { M_MXFAST, 160, 1 }, { M_MXFAST, 161, 0 },
-		{ M_MXFAST, -1, 0 }, { M_TRIM_THRESHOLD, 0, 1 }, { M_TRIM_THRESHOLD, -1, 1 },
-		{ M_TOP_PAD, 0, 1 }, { M_TOP_PAD, 1 << 20, 1 }, { M_MMAP_THRESHOLD, 0, 1 },
-		{ M_MMAP_THRESHOLD, 64, 1 }, { M_MMAP_THRESHOLD, 32 << 20, 1 },
-		{ M_MMAP_THRESHOLD, INT_MAX, 1 }, { M_MMAP_THRESHOLD, -1, 1 }, { M_MMAP_MAX, 0, 1 }, { M_MMAP_MAX, 65536, 1 },
-		{ M_CHECK_ACTION, 3, 1 }, { M_PERTURB, 0xaa, 1 }, { M_PERTURB, 0, 1 },
-		{ M_ARENA_TEST, 1, 1 }, { M_ARENA_TEST, 0, 1 }, { M_ARENA_MAX, 2, 1 },
-		{ M_ARENA_MAX, 0, 1 }, { 77, 1, 1 }, { -77, 1, 1 },
+		{ M_MXFAST, 0, 1 },
+		{ M_MXFAST, 64, 1 },
+		{ M_MXFAST, 160, 1 },
+		{ M_MXFAST, 161, 0 },
+		{ M_MXFAST, -1, 0 },
+		{ M_TRIM_THRESHOLD, 0, 1 },
+		{ M_TRIM_THRESHOLD, -1, 1 },
+		{ M_TOP_PAD, 0, 1 },
+		{ M_TOP_PAD, 1 << 20, 1 },
+		{ M_MMAP_THRESHOLD, 0, 1 },
+		{ M_MMAP_THRESHOLD, 64, 1 },
+		{ M_MMAP_THRESHOLD, 32 << 20, 1 },
+		{ M_MMAP_THRESHOLD, INT_MAX, 1 },
+		{ M_MMAP_THRESHOLD, -1, 1 },
+		{ M_MMAP_MAX, 0, 1 },
+		{ M_MMAP_MAX, 65536, 1 },
+		{ M_CHECK_ACTION, 3, 1 },
+		{ M_PERTURB, 0xaa, 1 },
+		{ M_PERTURB, 0, 1 },
+		{ M_ARENA_TEST, 1, 1 },
+		{ M_ARENA_TEST, 0, 1 },
+		{ M_ARENA_MAX, 2, 1 },
+		{ M_ARENA_MAX, 0, 1 },
+		{ 77, 1, 1 },
+		{ -77, 1, 1 },
 	};
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		CHECK_THAT(heap_mallopt(rows[i].param, rows[i].value) == rows[i].answer,
-			"mallopt(%d, %d) is not %d", rows[i].param, rows[i].value, rows[i].answer);
+		           "mallopt(%d, %d) is not %d", rows[i].param, rows[i].value,
+		           rows[i].answer);
 	}
 }
 
@@ -356,13 +376,16 @@ static void info_is_xml(void)
 		blocks[i] = heap_malloc(i * i);
 	for (size_t i = 0; i < COUNT(blocks); i += 2)
 		heap_free(blocks[i]);
-	parser = popen("test \"$(xmllint --xpath "
-		"'count(/malloc/heap[sizes][total][system][aspace])>=1 and count(/malloc/total)>=1 "
-		"and count(/malloc/system)>=1' -)\" = true", "w");
+	parser = popen(
+	    "test \"$(xmllint --xpath "
+	    "'count(/malloc/heap[sizes][total][system][aspace])>=1 and count(/malloc/total)>=1 "
+	    "and count(/malloc/system)>=1' -)\" = true",
+	    "w");
 	CHECK(parser != NULL);
 	CHECK(heap_info(0, parser) == 0);
 	status = pclose(parser);
-	CHECK_THAT(WIFEXITED(status) && WEXITSTATUS(status) == 0, "xmllint says %#x", (unsigned)status);
+	CHECK_THAT(WIFEXITED(status) && WEXITSTATUS(status) == 0, "xmllint says %#x",
+	           (unsigned)status);
 }
 
 static void mallinfo_counts(void)
@@ -371,7 +394,8 @@ static void mallinfo_counts(void)
 	char *block = heap_malloc(50000), *mapped = heap_malloc(40 << 20);
 
 	after = heap_mallinfo2();
-	CHECK(after.uordblks >= before.uordblks + 50000 && after.uordblks < before.uordblks + 50100);
+	CHECK(after.uordblks >= before.uordblks + 50000 &&
+	      after.uordblks < before.uordblks + 50100);
 	CHECK(after.hblks == before.hblks + 1 && after.hblkhd >= before.hblkhd + (40 << 20));
 	CHECK(after.arena == after.uordblks + after.fordblks);
 	heap_free(block);

@@ -28,19 +28,19 @@
 #define PAGE        4096u
 
 struct block {
-	unsigned char *start;  /* NULL: a free slot */
+	unsigned char *start; /* NULL: a free slot */
 	size_t asked;
 	size_t usable;
-	uint64_t seed;         /* of its contents, which fill all of `usable` */
+	uint64_t seed; /* of its contents, which fill all of `usable` */
 };
 
 struct worker {
 	pthread_t thread;
 	struct rng rng;
 	struct block *blocks;
-	size_t limit;          /* slots in `blocks` */
+	size_t limit; /* slots in `blocks` */
 	unsigned long steps;
-	bool knobs;            /* mallopt is not for programs with threads */
+	bool knobs; /* mallopt is not for programs with threads */
 };
 
 static struct {
@@ -74,14 +74,15 @@ static void block_verify(const struct block *b, const char *when)
 	size_t good = pattern_match(b->start, b->usable, b->seed);
 
 	CHECK_THAT(good == b->usable, "%s: block %p of %zu (usable %zu) changed at byte %zu", when,
-		(const void *)b->start, b->asked, b->usable, good);
-	CHECK_THAT(heap_usable_size(b->start) == b->usable, "%s: block %p of %zu: usable %zu, was %zu",
-		when, (const void *)b->start, b->asked, heap_usable_size(b->start), b->usable);
+	           (const void *)b->start, b->asked, b->usable, good);
+	CHECK_THAT(heap_usable_size(b->start) == b->usable,
+	           "%s: block %p of %zu: usable %zu, was %zu", when, (const void *)b->start,
+	           b->asked, heap_usable_size(b->start), b->usable);
 }
 
 /* A block that the heap has just given out. */
 static void block_adopt(struct worker *w, struct block *b, void *start, size_t asked,
-	size_t alignment)
+                        size_t alignment)
 {
 	CHECK_THAT(start != NULL, "no memory for %zu bytes", asked);
 	CHECK_THAT((uintptr_t)start % alignment == 0, "%p is not aligned to %zu", start, alignment);
@@ -120,13 +121,16 @@ static void block_take_aligned(struct worker *w, struct block *b)
 	void *start;
 
 	switch (rng_below(&w->rng, 8)) {
-	case 0: case 1:
+	case 0:
+	case 1:
 		start = heap_memalign(alignment, size);
 		break;
-	case 2: case 3:
+	case 2:
+	case 3:
 		start = heap_aligned_alloc(alignment, size);
 		break;
-	case 4: case 5:
+	case 4:
+	case 5:
 		CHECK(heap_posix_memalign(&start, alignment, size) == 0);
 		break;
 	case 6:
@@ -159,8 +163,8 @@ static void block_resize(struct worker *w, struct block *b)
 	kept = kept < old.usable ? kept : old.usable;
 	/* The last word of the old pattern may be cut: compare whole words. */
 	kept -= kept % sizeof(uint64_t);
-	CHECK_THAT(pattern_match(start, kept, old.seed) == kept, "realloc(%p, %zu) to %zu lost contents",
-		(void *)old.start, old.asked, size);
+	CHECK_THAT(pattern_match(start, kept, old.seed) == kept,
+	           "realloc(%p, %zu) to %zu lost contents", (void *)old.start, old.asked, size);
 	block_adopt(w, b, start, size, 16);
 }
 
@@ -181,11 +185,21 @@ static void heap_turn_a_knob(struct worker *w)
 	static const struct {
 		int param, value;
 	} knobs[] = {
-		{ M_MXFAST, 0 }, { M_MXFAST, 64 }, { M_MXFAST, 128 }, { M_MXFAST, 160 },
-		{ M_MMAP_THRESHOLD, 128 << 10 }, { M_MMAP_THRESHOLD, 4 << 10 },
-		{ M_MMAP_THRESHOLD, 1 << 20 }, { M_TRIM_THRESHOLD, 64 }, { M_TRIM_THRESHOLD, 128 << 10 },
-		{ M_TOP_PAD, 0 }, { M_TOP_PAD, 128 << 10 }, { M_MMAP_MAX, 0 }, { M_MMAP_MAX, 65536 },
-		{ M_PERTURB, 0x5a }, { M_PERTURB, 0 },
+		{ M_MXFAST, 0 },
+		{ M_MXFAST, 64 },
+		{ M_MXFAST, 128 },
+		{ M_MXFAST, 160 },
+		{ M_MMAP_THRESHOLD, 128 << 10 },
+		{ M_MMAP_THRESHOLD, 4 << 10 },
+		{ M_MMAP_THRESHOLD, 1 << 20 },
+		{ M_TRIM_THRESHOLD, 64 },
+		{ M_TRIM_THRESHOLD, 128 << 10 },
+		{ M_TOP_PAD, 0 },
+		{ M_TOP_PAD, 128 << 10 },
+		{ M_MMAP_MAX, 0 },
+		{ M_MMAP_MAX, 65536 },
+		{ M_PERTURB, 0x5a },
+		{ M_PERTURB, 0 },
 	};
 	size_t i = rng_below(&w->rng, sizeof(knobs) / sizeof(knobs[0]));
 
@@ -240,8 +254,8 @@ static void oracle_run(uint64_t seed, unsigned long steps, unsigned long threads
 {
 	static struct worker workers[MAX_THREADS];
 	size_t bytes = threads * blocks * sizeof(struct block);
-	struct block *slots = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct block *slots =
+	    mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	CHECK(slots != MAP_FAILED);
 	for (unsigned long i = 0; i < threads; i++) {
@@ -257,8 +271,11 @@ static void oracle_run(uint64_t seed, unsigned long steps, unsigned long threads
 	if (threads == 1) {
 		worker_run(&workers[0]);
 	} else {
-		for (unsigned long i = 0; i < threads; i++)
-			CHECK(pthread_create(&workers[i].thread, NULL, worker_run, &workers[i]) == 0);
+		for (unsigned long i = 0; i < threads; i++) {
+			struct worker *w = &workers[i];
+
+			CHECK(pthread_create(&w->thread, NULL, worker_run, w) == 0);
+		}
 		for (unsigned long i = 0; i < threads; i++)
 			CHECK(pthread_join(workers[i].thread, NULL) == 0);
 	}
@@ -271,8 +288,10 @@ static void oracle_run(uint64_t seed, unsigned long steps, unsigned long threads
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "seed", required_argument, NULL, 's' }, { "steps", required_argument, NULL, 'n' },
-		{ "threads", required_argument, NULL, 't' }, { "blocks", required_argument, NULL, 'b' },
+		{ "seed", required_argument, NULL, 's' },
+		{ "steps", required_argument, NULL, 'n' },
+		{ "threads", required_argument, NULL, 't' },
+		{ "blocks", required_argument, NULL, 'b' },
 		{ NULL, 0, NULL, 0 },
 	};
 	unsigned long steps = 200000, threads = 1, blocks = 512;
@@ -284,20 +303,30 @@ int main(int argc, char **argv)
 		unsigned long value = option == '?' ? 0 : strtoul(optarg, NULL, 0);
 
 		switch (option) {
-		case 's': seed = value; break;
-		case 'n': steps = value; break;
-		case 't': threads = value; break;
-		case 'b': blocks = value; break;
-		default: return 2;
+		case 's':
+			seed = value;
+			break;
+		case 'n':
+			steps = value;
+			break;
+		case 't':
+			threads = value;
+			break;
+		case 'b':
+			blocks = value;
+			break;
+		default:
+			return 2;
 		}
 	}
-	if (threads < 1 || threads > MAX_THREADS || blocks < 1
-		|| threads * blocks + SHELF_SLOTS > SPANS_MAX) {
+	if (threads < 1 || threads > MAX_THREADS || blocks < 1 ||
+	    threads * blocks + SHELF_SLOTS > SPANS_MAX) {
 		dprintf(2, "oracle: threads 1..%d, threads * blocks at most %d\n", MAX_THREADS,
-			SPANS_MAX - SHELF_SLOTS);
+		        SPANS_MAX - SHELF_SLOTS);
 		return 2;
 	}
-	dprintf(1, "seed %lu, %lu steps, %lu threads of %lu blocks\n", seed, steps, threads, blocks);
+	dprintf(1, "seed %lu, %lu steps, %lu threads of %lu blocks\n", seed, steps, threads,
+	        blocks);
 
 	size_t before = heap_mallinfo2().uordblks + heap_mallinfo2().hblkhd;
 
@@ -307,6 +336,7 @@ int main(int argc, char **argv)
 
 	/* libc's own blocks for threads live in the heap too, unless it is only ours. */
 	if (threads == 1)
-		CHECK_THAT(after == before, "%zu bytes in use at the end, %zu at the start", after, before);
+		CHECK_THAT(after == before, "%zu bytes in use at the end, %zu at the start", after,
+		           before);
 	return 0;
 }

@@ -40,9 +40,10 @@ void spans_add(uintptr_t start, size_t size)
 
 	CHECK(spans_count < SPANS_MAX);
 	CHECK_THAT(at == 0 || spans[at - 1].end <= span.start, "%#lx..%#lx overlaps %#lx..%#lx",
-		span.start, span.end, spans[at - 1].start, spans[at - 1].end);
-	CHECK_THAT(at == spans_count || spans[at].start >= span.end, "%#lx..%#lx overlaps %#lx..%#lx",
-		span.start, span.end, spans[at].start, spans[at].end);
+	           span.start, span.end, spans[at - 1].start, spans[at - 1].end);
+	CHECK_THAT(at == spans_count || spans[at].start >= span.end,
+	           "%#lx..%#lx overlaps %#lx..%#lx", span.start, span.end, spans[at].start,
+	           spans[at].end);
 	memmove(spans + at + 1, spans + at, (spans_count - at) * sizeof(struct span));
 	spans[at] = span;
 	spans_count++;

@@ -25,7 +25,7 @@
 
 /* A block whose first words say how to check the rest. */
 struct parcel {
-	size_t size;     /* of contents */
+	size_t size; /* of contents */
 	uint64_t seed;
 	uint64_t contents[];
 };
@@ -65,8 +65,8 @@ static void *storm_thread(void *arg)
 		parcels[i] = parcel_make(&rng, rng_below(&rng, i == 0 ? 300 << 10 : 2000));
 	for (size_t i = 0; i < COUNT(parcels); i++) {
 		/* What an earlier thread left is opened here, what is ours elsewhere. */
-		struct parcel *other = atomic_exchange(&counter[rng_below(&rng, COUNT(counter))],
-			parcels[i]);
+		struct parcel *other =
+		    atomic_exchange(&counter[rng_below(&rng, COUNT(counter))], parcels[i]);
 
 		if (other != NULL)
 			parcel_open(other);
@@ -92,7 +92,7 @@ static void storm(void)
 		parcel_open(counter[i]);
 	/* The threads are gone; their arenas serve the next ones. */
 	CHECK_THAT(heap_mallinfo2().arena < 256u << 20, "%zu bytes of arenas",
-		heap_mallinfo2().arena);
+	           heap_mallinfo2().arena);
 }
 
 /* ---- fork in the middle of it ---- */
@@ -109,7 +109,8 @@ static void *churn_thread(void *arg)
 
 		if (parcels[i] != NULL)
 			parcel_open(parcels[i]);
-		parcels[i] = parcel_make(&rng, rng_below(&rng, 20) == 0 ? 200000 : rng_below(&rng, 3000));
+		parcels[i] =
+		    parcel_make(&rng, rng_below(&rng, 20) == 0 ? 200000 : rng_below(&rng, 3000));
 	}
 	for (size_t i = 0; i < COUNT(parcels); i++) {
 		if (parcels[i] != NULL)
@@ -213,8 +214,9 @@ static void fork_beside_many(void)
 	for (size_t i = 0; i < THREADS; i++)
 		CHECK(pthread_join(threads[i], NULL) == 0);
 
-	double ms = ((double)(end.tv_sec - start.tv_sec) * 1e3
-		+ (double)(end.tv_nsec - start.tv_nsec) / 1e6) / FORKS;
+	double ms = ((double)(end.tv_sec - start.tv_sec) * 1e3 +
+	             (double)(end.tv_nsec - start.tv_nsec) / 1e6) /
+	            FORKS;
 
 	dprintf(1, "%.2f ms per fork beside %d threads\n", ms, THREADS);
 	CHECK(ms < 250);
@@ -258,7 +260,7 @@ static void thread_keys(void)
 		last_key = taken;
 		keys++;
 	}
-#ifndef __SANITIZE_ADDRESS__  /* which takes one */
+#ifndef __SANITIZE_ADDRESS__ /* which takes one */
 	CHECK_THAT(keys == PTHREAD_KEYS_MAX, "%zu keys", keys);
 #endif
 	thread_start(&thread, key_thread, NULL);
@@ -298,13 +300,14 @@ static void late_destructors(void)
 	for (int i = 0; i < FEWER(500); i++) {
 		pthread_t thread;
 
-		thread_start(&thread, i % 2 == 0 ? late_thread : late_again_thread, heap_malloc(3000));
+		thread_start(&thread, i % 2 == 0 ? late_thread : late_again_thread,
+		             heap_malloc(3000));
 		CHECK(pthread_join(thread, NULL) == 0);
 		if (i == 10)
 			live = heap_mallinfo2().uordblks;
 	}
 	CHECK_THAT(heap_mallinfo2().uordblks <= live + 4096, "%zu bytes live, %zu after 10 threads",
-		heap_mallinfo2().uordblks, live);
+	           heap_mallinfo2().uordblks, live);
 }
 
 /* ---- frees by a thread that never allocates ---- */
@@ -335,7 +338,7 @@ static void freed_elsewhere(void)
 			arena = heap_mallinfo2().arena;
 	}
 	CHECK_THAT(heap_mallinfo2().arena <= arena + (1 << 20), "%zu bytes of arenas, %zu at first",
-		heap_mallinfo2().arena, arena);
+	           heap_mallinfo2().arena, arena);
 }
 
 /* One thread takes, another frees, through a ring; both at full speed. */

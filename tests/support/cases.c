@@ -38,6 +38,13 @@ static bool case_wanted(const char *name, int argc, char **argv)
 	return argc < 2;
 }
 
+static const char *verdict(int status)
+{
+	if (status == EXIT_SKIPPED)
+		return "skipped";
+	return status == 0 ? "ok" : "FAILED";
+}
+
 int cases_main(int argc, char **argv, const struct test_case *cases, size_t count)
 {
 	size_t ran = 0, failed = 0, skipped = 0;
@@ -50,8 +57,7 @@ int cases_main(int argc, char **argv, const struct test_case *cases, size_t coun
 		ran++;
 		skipped += status == EXIT_SKIPPED;
 		failed += status != 0 && status != EXIT_SKIPPED;
-		dprintf(1, "%-7s %s\n", status == 0 ? "ok" :
-			status == EXIT_SKIPPED ? "skipped" : "FAILED", cases[i].name);
+		dprintf(1, "%-7s %s\n", verdict(status), cases[i].name);
 	}
 	if (ran == 0 || (argc > 1 && ran != (size_t)argc - 1)) {
 		dprintf(2, "unknown case\n");

@@ -10,8 +10,8 @@
 
 struct test_case {
 	const char *name;
-	void (*run)(void);   /* returns when all is well; CHECK ends it otherwise */
-	unsigned seconds;    /* then it counts as hung */
+	void (*run)(void); /* returns when all is well; CHECK ends it otherwise */
+	unsigned seconds;  /* then it counts as hung */
 };
 
 /*

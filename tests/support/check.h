@@ -10,10 +10,9 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define EXIT_SKIPPED 77  /* SKIP_RETURN_CODE of every registered test */
+#define EXIT_SKIPPED 77 /* SKIP_RETURN_CODE of every registered test */
 
-#define CHECK(condition) \
-	CHECK_THAT(condition, "%s (errno %d)", #condition, errno)
+#define CHECK(condition) CHECK_THAT(condition, "%s (errno %d)", #condition, errno)
 
 /* The same with a message of the caller's, which must be a literal. */
 #define CHECK_THAT(condition, ...) \

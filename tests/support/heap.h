@@ -16,20 +16,20 @@
 
 #include "cede/cede.h"
 
-#define heap_malloc cede_malloc
-#define heap_free cede_free
-#define heap_calloc cede_calloc
-#define heap_realloc cede_realloc
-#define heap_reallocarray cede_reallocarray
-#define heap_memalign cede_memalign
-#define heap_aligned_alloc cede_aligned_alloc
+#define heap_malloc         cede_malloc
+#define heap_free           cede_free
+#define heap_calloc         cede_calloc
+#define heap_realloc        cede_realloc
+#define heap_reallocarray   cede_reallocarray
+#define heap_memalign       cede_memalign
+#define heap_aligned_alloc  cede_aligned_alloc
 #define heap_posix_memalign cede_posix_memalign
-#define heap_valloc cede_valloc
-#define heap_pvalloc cede_pvalloc
-#define heap_usable_size cede_malloc_usable_size
-#define heap_mallopt cede_mallopt
-#define heap_trim cede_malloc_trim
-#define heap_info cede_malloc_info
+#define heap_valloc         cede_valloc
+#define heap_pvalloc        cede_pvalloc
+#define heap_usable_size    cede_malloc_usable_size
+#define heap_mallopt        cede_mallopt
+#define heap_trim           cede_malloc_trim
+#define heap_info           cede_malloc_info
 
 static inline struct mallinfo2 heap_mallinfo2(void)
 {
@@ -41,21 +41,21 @@ static inline struct mallinfo2 heap_mallinfo2(void)
 
 #else
 
-#define heap_malloc malloc
-#define heap_free free
-#define heap_calloc calloc
-#define heap_realloc realloc
-#define heap_reallocarray reallocarray
-#define heap_memalign memalign
-#define heap_aligned_alloc aligned_alloc
+#define heap_malloc         malloc
+#define heap_free           free
+#define heap_calloc         calloc
+#define heap_realloc        realloc
+#define heap_reallocarray   reallocarray
+#define heap_memalign       memalign
+#define heap_aligned_alloc  aligned_alloc
 #define heap_posix_memalign posix_memalign
-#define heap_valloc valloc
-#define heap_pvalloc pvalloc
-#define heap_usable_size malloc_usable_size
-#define heap_mallopt mallopt
-#define heap_trim malloc_trim
-#define heap_info malloc_info
-#define heap_mallinfo2 mallinfo2
+#define heap_valloc         valloc
+#define heap_pvalloc        pvalloc
+#define heap_usable_size    malloc_usable_size
+#define heap_mallopt        mallopt
+#define heap_trim           malloc_trim
+#define heap_info           malloc_info
+#define heap_mallinfo2      mallinfo2
 
 #endif
 

@@ -40,7 +40,7 @@ size_t process_threads(pid_t *ids, size_t limit)
 
 	CHECK(fd >= 0);
 	while ((length = syscall(SYS_getdents64, fd, buffer, sizeof(buffer))) > 0) {
-		for (long at = 0; at < length; ) {
+		for (long at = 0; at < length;) {
 			const struct directory_entry *entry = (void *)(buffer + at);
 
 			at += entry->length;

@@ -63,7 +63,7 @@ function(cede_register way target default_name)
 		else()
 			set(options policy=${policy})
 			if(CEDE_SANITIZER STREQUAL "thread")
-				# The sanitizer must know each thread, and libc does not know the purger.
+				# It must know each thread, and nobody knows the purger.
 				string(APPEND options ",background=off")
 			endif()
 			list(APPEND environment CEDE_OPTIONS=${options})
