@@ -169,7 +169,7 @@ static void axes_draw(cairo_t *cr, const struct panel *panel)
 	}
 	line_draw(cr, panel->x, bottom, panel->x + panel->width, bottom);
 	text_show(cr, panel->x + panel->width, bottom + 34, 1, 11, false, "seconds since the free");
-	text_show(cr, panel->x - 6, panel->y - 8, 1, 11, false, "MB");
+	text_show(cr, panel->x - PLOT_LEFT + 12, panel->y - 6, 0, 11, false, "MB");
 }
 
 static void live_draw(cairo_t *cr, const struct panel *panel, const struct run *run)
@@ -329,7 +329,8 @@ static size_t panels_count(const struct run *runs, size_t count)
 	return panels;
 }
 
-static void chart_draw(cairo_t *cr, const struct run *runs, size_t count, int columns)
+static void chart_draw(cairo_t *cr, const struct run *runs, size_t count, int columns,
+                       double panel_width)
 {
 	size_t begin = 0, end;
 	int index = 0;
@@ -341,9 +342,9 @@ static void chart_draw(cairo_t *cr, const struct run *runs, size_t count, int co
 	for (; (end = group_next(runs, count, &begin)); begin = end, index++) {
 		struct panel panel = {
 			.runs = runs + begin, .count = end - begin,
-			.x = MARGIN + index % columns * PANEL_WIDTH + PLOT_LEFT,
+			.x = MARGIN + index % columns * panel_width + PLOT_LEFT,
 			.y = HEADER_HEIGHT + (double)(index / columns) * PANEL_HEIGHT + PLOT_TOP,
-			.width = PANEL_WIDTH - PLOT_LEFT - PLOT_RIGHT,
+			.width = panel_width - PLOT_LEFT - PLOT_RIGHT,
 			.height = PANEL_HEIGHT - PLOT_TOP - PLOT_BOTTOM,
 		};
 
@@ -384,7 +385,7 @@ const char *chart_write(const char *path, const struct run *runs, size_t count)
 	if (is_png)
 		cairo_surface_set_device_scale(surface, PNG_SCALE, PNG_SCALE);
 	cr = cairo_create(surface);
-	chart_draw(cr, runs, count, columns);
+	chart_draw(cr, runs, count, columns, (width - 2 * MARGIN) / columns);
 	status = cairo_status(cr);
 	cairo_destroy(cr);
 	if (status == CAIRO_STATUS_SUCCESS && is_png)
