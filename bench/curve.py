@@ -49,8 +49,7 @@ def rows_of(name, measured, counts):
 
 
 def main():
-    parser = support.arguments_parser(__doc__, "linear")
-    arguments = parser.parse_args()
+    arguments = support.arguments_parser(__doc__, "linear").parse_args()
     allocators = [support.glibc(), support.cede(arguments.library, "classic"),
                   support.cede(arguments.library, "default"), *arguments.allocator]
     support.require_loadable(allocators, [arguments.linear, "sizes", "80"])

@@ -107,6 +107,14 @@ EXPORT void *cede_malloc(size_t bytes)
 	return perturbed(chunk_to_block(c), bytes);
 }
 
+/* The chunk of a block that the program passed in; nothing of it is read yet. */
+static inline struct chunk *chunk_given(void *block, const char *function)
+{
+	if (unlikely(((uintptr_t)block & (CHUNK_ALIGN - 1)) != 0))
+		misuse(function, block, "invalid pointer: not a multiple of 16");
+	return block_to_chunk(block);
+}
+
 /* A handler's free, of an arena that its thread was at work in: for later. */
 static COLD void defer(struct arena *a, struct chunk *c)
 {
@@ -116,12 +124,21 @@ static COLD void defer(struct arena *a, struct chunk *c)
 		;
 }
 
-static void free_from(struct chunk *c, const char *function)
+EXPORT void cede_free(void *block)
 {
-	struct arena *a = owner_of(c, function);
+	struct chunk *c;
+	struct arena *a;
 	unsigned perturb = SETTING(perturb);
 	bool tell = false;
 
+	if (block == NULL)
+		return;
+	c = chunk_given(block, "free");
+	a = owner_of(c, "free");
+	if (unlikely(a == NULL)) {
+		mapped_free(c, "free");
+		return;
+	}
 	if (unlikely(perturb != 0))
 		memset(chunk_to_block(c), (int)perturb, chunk_usable(c));
 	if (!enter_owner(a)) {
@@ -134,27 +151,6 @@ static void free_from(struct chunk *c, const char *function)
 	leave(a);
 	if (unlikely(tell))
 		purger_tell();
-}
-
-/* The chunk of a block that the program passed in; nothing of it is read yet. */
-static inline struct chunk *chunk_given(void *block, const char *function)
-{
-	if (unlikely(((uintptr_t)block & (CHUNK_ALIGN - 1)) != 0))
-		misuse(function, block, "invalid pointer: not a multiple of 16");
-	return block_to_chunk(block);
-}
-
-EXPORT void cede_free(void *block)
-{
-	struct chunk *c;
-
-	if (block == NULL)
-		return;
-	c = chunk_given(block, "free");
-	if (unlikely(chunk_is_mapped(c)))
-		mapped_free(c, "free");
-	else
-		free_from(c, "free");
 }
 
 EXPORT void *cede_calloc(size_t count, size_t each)
@@ -214,9 +210,9 @@ EXPORT void *cede_realloc(void *block, size_t bytes)
 	if (too_large(bytes))
 		return out_of_memory();
 	c = chunk_given(block, "realloc");
-	if (chunk_is_mapped(c))
-		return realloc_mapped(c, bytes);
 	a = owner_of(c, "realloc");
+	if (a == NULL)
+		return realloc_mapped(c, bytes);
 	if (enter_owner(a)) {
 		resized = realloc_in_place(a, c, request_to_size(bytes));
 		leave(a);

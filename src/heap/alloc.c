@@ -119,20 +119,21 @@ static struct chunk *take_unsorted(struct arena *a, size_t size)
 	return NULL;
 }
 
-/* The best fit among the larger chunks, or NULL. */
+/* The best fit among the binned chunks, or NULL. */
 static struct chunk *take_binned(struct arena *a, size_t size)
 {
-	unsigned bin = bin_of_size(size);
-	struct chunk *c = NULL;
+	unsigned own = bin_of_size(size), bin = size_is_small(size) ? own + 1 : own;
+	struct chunk *c;
 
-	if (!size_is_small(size))
-		c = large_bin_best(a, bin, size);
-	while (c == NULL) {
-		bin = binmap_next(a, bin + 1);
+	for (;; bin++) {
+		bin = binmap_next(a, bin);
 		if (bin == BINS)
 			return NULL;
-		c = bin_least(a, bin);
-		if (c == NULL)
+		c = bin == own ? large_bin_best(a, bin, size) : bin_least(a, bin);
+		if (c != NULL)
+			break;
+		/* The large bin of the request may hold smaller ones. */
+		if (bin != own)
 			binmap_clear(a, bin);
 	}
 	bin_unlink(a, c);

@@ -12,17 +12,6 @@
 /* A free that leaves a chunk of this size consolidates, and may trim. */
 #define LARGE_FREE ((size_t)64 << 10)
 
-_Noreturn COLD void owner_reject(const struct chunk *c, const char *function)
-{
-	const void *block = chunk_to_block(c);
-
-	if (c->size == ABSORBED)
-		misuse(function, block, "double free");
-	if (chunk_size(c) < MIN_CHUNK || (c->size & ABSORBED) != 0)
-		misuse(function, block, "invalid pointer, or corrupted size");
-	misuse(function, block, "invalid pointer: not from this heap");
-}
-
 static void free_fast(struct arena *a, struct chunk *c, size_t size)
 {
 	struct chunk **bin = &a->fastbins[fast_bin(size)];

@@ -14,28 +14,30 @@
  */
 #define ABSORBED ((size_t)8)
 
-/* Says what is wrong with a block that is none, and stops the program. */
-_Noreturn void owner_reject(const struct chunk *c, const char *function);
+/* owner_of for all but a sound chunk of the main arena. */
+struct arena *owner_elsewhere(const struct chunk *c, const char *function);
+
+static inline bool owner_in_main(const struct chunk *c)
+{
+	return (const char *)c >= __atomic_load_n(&main_arena.lowest, __ATOMIC_RELAXED) &&
+	       (const char *)c < __atomic_load_n(&main_arena.highest, __ATOMIC_RELAXED);
+}
 
 /*
- * The arena of an aligned chunk that is not mapped, as the program gave it to
- * `function` (free or realloc).
+ * The arena of an aligned chunk as the program gave it to `function` (free or
+ * realloc), or NULL when the chunk is mapped by itself.  Stops the program when
+ * it can be neither.
  */
 static inline struct arena *owner_of(const struct chunk *c, const char *function)
 {
-	size_t size = chunk_peek(c);
+	if (likely(owner_in_main(c))) {
+		size_t size = chunk_peek(c);
 
-	if (unlikely((size & ABSORBED) != 0 || size < MIN_CHUNK))
-		owner_reject(c, function);
-	if (size & NON_MAIN_ARENA) {
-		if (unlikely(!subheap_known(c)))
-			owner_reject(c, function);
-		return subheap_of(c)->arena;
+		if (likely((size & (IS_MMAPPED | NON_MAIN_ARENA | ABSORBED)) == 0 &&
+		           size >= MIN_CHUNK))
+			return &main_arena;
 	}
-	if (unlikely((const char *)c < __atomic_load_n(&main_arena.lowest, __ATOMIC_RELAXED) ||
-	             (const char *)c >= __atomic_load_n(&main_arena.highest, __ATOMIC_RELAXED)))
-		owner_reject(c, function);
-	return &main_arena;
+	return owner_elsewhere(c, function);
 }
 
 #endif

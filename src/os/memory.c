@@ -115,6 +115,13 @@ size_t os_discard(const struct os_range *ranges, unsigned count, uint64_t *calls
 	return total;
 }
 
+bool os_is_mapped(void *page)
+{
+	unsigned char resident;
+
+	return sys(SYS_mincore, page, os_page_size, &resident) != -ENOMEM;
+}
+
 size_t os_resident(void *start, size_t size)
 {
 	unsigned char pages[1024];

@@ -53,6 +53,8 @@ struct os_range {
  */
 size_t os_discard(const struct os_range *ranges, unsigned count, uint64_t *calls);
 
+/* Whether there is anything at all at that page. */
+bool os_is_mapped(void *page);
 /* The bytes of these pages that are in memory. */
 size_t os_resident(void *start, size_t size);
 

@@ -297,16 +297,16 @@ static void unlink_with_false_list(void)
 
 static void unlink_with_false_ring(void)
 {
-	plant(4096);
+	plant(4352);
 	binned[1]->fd_nextsize = binned[2];
 	take_out(1);
 }
 
 static void insert_with_false_ring(void)
 {
-	plant(4096);
+	plant(4352);
 	binned[2]->bk_nextsize = binned[1];
-	put(4, 4096 - CHUNK_ALIGN);
+	put(4, 4352 - CHUNK_ALIGN);
 }
 
 static void insert_with_false_list(void)
