@@ -48,9 +48,11 @@ struct arena {
 	size_t system_bytes;
 	size_t max_system_bytes;
 	/* Main arena: every chunk of it lies within lowest and highest (read
-	 * without the lock, so relaxed); the top's region begins at `region`. */
+	 * without the lock, so relaxed); the top's region begins at `region`, of
+	 * `regions` so far. */
 	char *lowest, *highest;
 	char *region;
+	unsigned regions;
 
 	/* Default policy. */
 	struct chunk *trees[LARGE_BINS];   /* roots, by large bin */

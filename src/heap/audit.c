@@ -53,15 +53,19 @@ static void audit_list(struct arena *a, unsigned bin, struct tally *t)
 	CHECK(bin == UNSORTED || head->bk == head || binmap_next(a, bin) == bin);
 }
 
-/* tree.h I1 and I2; recursion is as deep as a size has bits. */
+/*
+ * tree.h I1 and I2: `path` is the `depth` bits that lead to the node.  Recursion is
+ * as deep as a size has bits.
+ */
 static void audit_tree(struct arena *a, unsigned bin, struct chunk *node, struct chunk *parent,
-                       struct tally *t)
+                       size_t path, unsigned depth, struct tally *t)
 {
 	struct chunk *c = node;
 
 	if (node == NULL)
 		return;
 	CHECK(tree_parent(node) == parent);
+	CHECK(depth == 0 || chunk_size(node) << bin_tree_shift(bin) >> (64 - depth) == path);
 	do {
 		audit_free_chunk(a, c, t);
 		CHECK(chunk_size(c) == chunk_size(node) && large_bin(chunk_size(c)) == bin);
@@ -69,9 +73,8 @@ static void audit_tree(struct arena *a, unsigned bin, struct chunk *node, struct
 		c = c->fd;
 	} while (c != node);
 	CHECK(binmap_next(a, bin) == bin);
-	CHECK(tree_best(node, 0, 0) != NULL);
-	audit_tree(a, bin, node->fd_nextsize, node, t);
-	audit_tree(a, bin, node->bk_nextsize, node, t);
+	audit_tree(a, bin, node->fd_nextsize, node, path << 1, depth + 1, t);
+	audit_tree(a, bin, node->bk_nextsize, node, path << 1 | 1, depth + 1, t);
 }
 
 static void audit_dirty_list(struct arena *a, const struct tally *t)
@@ -136,7 +139,7 @@ static void audit_memory(struct arena *a, const struct tally *binned)
 			return;
 		audit_walk(a, (struct chunk *)a->region, end, &walked);
 		CHECK(walked.free_bytes <= binned->free_bytes);
-		if (a->region == a->lowest)
+		if (a->regions == 1)
 			CHECK(walked.free_bytes == binned->free_bytes &&
 			      walked.free_chunks == binned->free_chunks);
 		return;
@@ -155,7 +158,7 @@ void audit_arena(struct arena *a)
 	for (unsigned bin = UNSORTED; bin < BINS - 1; bin++)
 		audit_list(a, bin, &binned);
 	for (unsigned bin = SMALL_BINS; bin < BINS - 1; bin++)
-		audit_tree(a, bin, a->trees[bin - SMALL_BINS], TREE_ROOT, &binned);
+		audit_tree(a, bin, a->trees[bin - SMALL_BINS], TREE_ROOT, 0, 0, &binned);
 	CHECK(!policy_is_default() || extent_dirty_bytes(a) >= a->dirty_bytes);
 	audit_dirty_list(a, &binned);
 	CHECK(chunk_prev_inuse(a->top) || a->top == arena_initial_top(a));

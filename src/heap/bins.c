@@ -86,8 +86,7 @@ static struct chunk *sorted_best(struct chunk *head, size_t size)
 
 /* ---- both policies ---- */
 
-/* Brings the highest bit that varies among the sizes of a large bin to bit 63. */
-static unsigned tree_shift(unsigned bin)
+unsigned bin_tree_shift(unsigned bin)
 {
 	if (bin < 97)
 		return 63 - 5;
@@ -110,7 +109,7 @@ void bin_insert(struct arena *a, struct chunk *c, size_t size)
 	if (size_is_small(size))
 		bin_list_insert(bin_head(a, bin), c);
 	else if (policy_is_default())
-		tree_insert(&a->trees[bin - SMALL_BINS], tree_shift(bin), c, size);
+		tree_insert(&a->trees[bin - SMALL_BINS], bin_tree_shift(bin), c, size);
 	else
 		sorted_insert(bin_head(a, bin), c, size);
 	binmap_set(a, bin);
@@ -134,7 +133,7 @@ _Noreturn COLD void bin_corrupted_size(const struct chunk *c)
 struct chunk *large_bin_best(struct arena *a, unsigned bin, size_t size)
 {
 	if (policy_is_default())
-		return tree_best(a->trees[bin - SMALL_BINS], tree_shift(bin), size);
+		return tree_best(a->trees[bin - SMALL_BINS], bin_tree_shift(bin), size);
 	return sorted_best(bin_head(a, bin), size);
 }
 

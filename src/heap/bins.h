@@ -160,6 +160,9 @@ static inline void bin_unlink(struct arena *a, struct chunk *c)
 		bin_unlink_listed(c);
 }
 
+/* Brings the highest bit that varies among the sizes of a large bin to bit 63. */
+unsigned bin_tree_shift(unsigned bin);
+
 /* The smallest chunk of a large bin that has `size` bytes, or NULL. */
 struct chunk *large_bin_best(struct arena *a, unsigned bin, size_t size);
 

@@ -48,31 +48,41 @@ size_t claim_take(struct claim *claim, struct arena *a, size_t want)
 
 	want = size_min(want & -os_page_size, CLAIM_BYTES);
 	claim->arena = a;
-	claim->count = claim->chunks_count = 0;
 	lock_acquire(&a->lock);
+	claim->count = claim->chunks_count = 0;
 	while (taken < want && a->dirty_oldest != NULL && claim->count < OS_DISCARD_RANGES)
 		taken += take_chunk(claim, a, a->dirty_oldest, want - taken);
 	if (taken < want && claim->count < OS_DISCARD_RANGES)
 		taken += take_top(claim, a, want - taken);
+	decay_fell(&a->decay, extent_dirty_bytes(a));
 	lock_release(&a->lock);
 	return taken;
 }
 
-void claim_return(struct claim *claim)
+/* The end of the top, which stayed where it was. */
+static void return_top(struct claim *claim, struct arena *a, bool clean)
+{
+	const struct os_range *range = &claim->ranges[claim->chunks_count];
+	uintptr_t start = (uintptr_t)range->start;
+
+	CHECK((char *)a->top + chunk_size(a->top) == (char *)range->start);
+	a->top->size += a->top_claimed;
+	a->top_claimed = 0;
+	if (!clean)
+		extent_add_to_top(a, (struct extent){ start, start + range->size });
+}
+
+void claim_return(struct claim *claim, bool clean)
 {
 	struct arena *a = claim->arena;
 
 	lock_acquire(&a->lock);
-	if (claim->count > claim->chunks_count) {
-		char *end = (char *)a->top + chunk_size(a->top);
-
-		CHECK(end == (char *)claim->ranges[claim->chunks_count].start);
-		a->top->size += a->top_claimed;
-		a->top_claimed = 0;
-	}
+	if (claim->count > claim->chunks_count)
+		return_top(claim, a, clean);
 	for (unsigned i = 0; i < claim->chunks_count; i++) {
 		a->claimed_bytes -= chunk_size(claim->chunks[i]);
-		free_clean(a, claim->chunks[i]);
+		free_merge(a, claim->chunks[i], clean);
 	}
+	claim->count = 0;
 	lock_release(&a->lock);
 }

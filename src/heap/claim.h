@@ -22,7 +22,7 @@
 
 struct claim {
 	struct arena *arena;
-	unsigned count;
+	unsigned count;                          /* 0: nothing is claimed */
 	unsigned chunks_count;                   /* ranges of chunks; then one of the top */
 	struct os_range ranges[OS_DISCARD_RANGES];
 	struct chunk *chunks[OS_DISCARD_RANGES];
@@ -33,7 +33,7 @@ struct claim {
  * returns how many.  Takes the arena's lock itself, as claim_return does.
  */
 size_t claim_take(struct claim *claim, struct arena *a, size_t want);
-/* Puts the chunks back as clean free ones. */
-void claim_return(struct claim *claim);
+/* Puts all back as free, and clean if the pages are known to be gone. */
+void claim_return(struct claim *claim, bool clean);
 
 #endif

@@ -50,7 +50,12 @@ void extent_add_to_top(struct arena *a, struct extent e)
 {
 	struct extent top = extent_of_top(a);
 	uintptr_t end = align_down((uintptr_t)a->top + chunk_size(a->top), os_page_size);
+	/* Where a free chunk began, its longer header may reach a page further. */
+	struct extent header = { align_up((uintptr_t)a->top + MIN_CHUNK, os_page_size),
+	                         extent_inner_start(a->top) };
 
+	if (header.lo < header.hi)
+		e = extent_hull(e, header);
 	if (top.lo < top.hi)
 		e = extent_hull(e, top);
 	a->top_dirty_lo = e.lo;

@@ -1,7 +1,6 @@
 /*
- * Fork: the thread that forks takes every lock in rank order, so that the child
- * gets a heap at rest.  The purge lock comes first: no pages are taken aside
- * while it is held.
+ * Fork: the thread that forks takes the locks in rank order, so that the child
+ * gets a heap at rest.
  *
  * Registered at the very first allocation, which the loader makes: handlers run
  * before a fork in reverse order of registration, so those of the program, which
@@ -18,16 +17,16 @@ static void prepare(void)
 	/* A thread that never allocated forks too, and needs no record for it. */
 	if (lock_self == 0)
 		lock_thread_begin();
-	purger_fork_prepare();
 	registry_fork_prepare();
 	arena_fork_prepare();
+	purger_fork_prepare();
 }
 
 static void parent(void)
 {
+	purger_fork_parent();
 	arena_fork_parent();
 	registry_fork_parent();
-	purger_fork_parent();
 }
 
 static void child(void)

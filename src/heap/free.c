@@ -102,9 +102,11 @@ static inline struct extent extent_in_use(const struct chunk *c, size_t size)
 	return (struct extent){ align_down((uintptr_t)c, os_page_size), (uintptr_t)c + size };
 }
 
-void free_clean(struct arena *a, struct chunk *c)
+void free_merge(struct arena *a, struct chunk *c, bool clean)
 {
-	(void)merge(a, c, chunk_size(c), EXTENT_EMPTY);
+	size_t size = chunk_size(c);
+
+	(void)merge(a, c, size, clean ? EXTENT_EMPTY : extent_in_use(c, size));
 }
 
 /* In the default policy the purger gives the top back, unless told otherwise. */

@@ -48,6 +48,7 @@ static void begin_region(struct arena *a, char *start, char *end)
 		grow_retire_top(a, old, old_size);
 	a->top = top;
 	a->region = (char *)top;
+	a->regions++;
 	a->top_dirty_lo = a->top_dirty_hi = 0;
 	top->size = align_down((size_t)(end - (char *)top), CHUNK_ALIGN) | PREV_INUSE;
 }
@@ -107,7 +108,8 @@ static bool grow_main(struct arena *a, size_t size)
 	size_t least = size + MIN_CHUNK, whole, want;
 	char *start = NULL;
 
-	if (__builtin_add_overflow(least, SETTING(top_pad), &whole))
+	/* A pad beyond all memory is no pad. */
+	if (__builtin_add_overflow(least, SETTING(top_pad), &whole) || whole > PTRDIFF_MAX)
 		whole = least;
 	want = align_up(a->contiguous ? whole - chunk_size(a->top) : whole, os_page_size);
 	if (want <= PTRDIFF_MAX)

@@ -65,8 +65,8 @@ void alloc_free_tail(struct arena *a, struct chunk *c, size_t size);
 /* A chunk in use becomes free: fast bin, merge, trim. */
 void free_chunk(struct arena *a, struct chunk *c);
 
-/* The same of a chunk whose whole pages were given back: merges only. */
-void free_clean(struct arena *a, struct chunk *c);
+/* Merging alone.  `clean`: the chunk's whole pages were given back. */
+void free_merge(struct arena *a, struct chunk *c, bool clean);
 
 /* Frees what signal handlers left (arena.h, deferred). */
 void free_deferred(struct arena *a);

@@ -82,13 +82,7 @@ void mapped_free(struct chunk *c, const char *function)
 
 	mapped_check(c, function);
 	adapt(chunk_size(c));
-	if (!os_unmap(start, whole)) {
-		/* No room for one more mapping: the pages at least go back. */
-		struct os_range range = { start, whole };
-		uint64_t calls = 0;
-
-		(void)os_discard(&range, 1, &calls);
-	}
+	os_release(start, whole);
 	count(-1, -(ptrdiff_t)whole);
 }
 

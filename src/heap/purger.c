@@ -48,10 +48,13 @@ static size_t give_back(struct arena *a, size_t want)
 		uint64_t made = 0;
 
 		lock_acquire(&purge_lock);
+		/* The child of a fork may find its parent's claim, half done. */
+		if (claim.count != 0)
+			claim_return(&claim, false);
 		taken = claim_take(&claim, a, want);
 		if (taken != 0) {
 			gone += os_discard(claim.ranges, claim.count, &made);
-			claim_return(&claim);
+			claim_return(&claim, true);
 		}
 		calls = made;
 		__atomic_store_n(&purge_counts.calls, purge_counts.calls + calls, __ATOMIC_RELAXED);
@@ -141,8 +144,15 @@ static void start(void)
 {
 	if (!state_change(PURGER_NONE, PURGER_AWAKE))
 		return;
-	if (!os_thread_start(run, "cede-purger"))
-		(void)state_change(PURGER_AWAKE, PURGER_ABSENT);
+	if (os_thread_start(run, "cede-purger"))
+		return;
+	(void)state_change(PURGER_AWAKE, PURGER_ABSENT);
+	/* From now on every free may be asked to do a pass. */
+	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a)) {
+		lock_acquire(&a->lock);
+		purger_publish(a, extent_dirty_bytes(a));
+		lock_release(&a->lock);
+	}
 }
 
 /*
@@ -202,14 +212,19 @@ void purger_settle(void)
 	lock_release(&purge_lock);
 }
 
+/*
+ * The purge lock is not taken: its holder may be waiting for an arena that this
+ * very thread holds, when a signal handler forks.  With all arenas' locks held
+ * the claim is whole all the same, and the child puts it back (give_back).
+ */
 void purger_fork_prepare(void)
 {
-	lock_fork_acquire(&purge_lock);
+	purge_lock.kept = lock_is_mine(&purge_lock);
 }
 
 void purger_fork_parent(void)
 {
-	lock_fork_release(&purge_lock);
+	purge_lock.kept = false;
 }
 
 void purger_fork_child(void)

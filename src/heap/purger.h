@@ -66,7 +66,7 @@ size_t purger_release(size_t max);
 /* Waits until no pages are taken aside.  With no lock. */
 void purger_settle(void);
 
-/* Around fork. */
+/* Around fork, with the lock of every arena. */
 void purger_fork_prepare(void);
 void purger_fork_parent(void);
 void purger_fork_child(void);

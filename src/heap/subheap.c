@@ -194,7 +194,7 @@ static size_t drop_empty_heaps(struct arena *a, size_t pad)
 		a->system_bytes -= heap->size;
 		dropped += heap->size;
 		known_set(heap, false);
-		(void)!os_unmap(heap, HEAP_MAX);
+		os_release(heap, HEAP_MAX);
 		a->top = top;
 		top->size = size | PREV_INUSE;
 		a->top_dirty_lo = a->top_dirty_hi = 0;
@@ -207,7 +207,7 @@ static size_t drop_empty_heaps(struct arena *a, size_t pad)
 size_t subheap_trim(struct arena *a, size_t pad, bool force)
 {
 	struct heap_info *heap;
-	size_t top_size, extra, dropped, keep;
+	size_t top_size, extra, dropped, keep, gone;
 	struct os_range end;
 	uint64_t calls = 0;
 
@@ -223,11 +223,11 @@ size_t subheap_trim(struct arena *a, size_t pad, bool force)
 	if (extra == 0)
 		return dropped;
 	end = (struct os_range){ (char *)heap + heap->size - extra, extra };
-	(void)os_discard(&end, 1, &calls);
+	gone = os_discard(&end, 1, &calls);
 	heap->size -= extra;
 	a->system_bytes -= extra;
 	a->top->size = (top_size - extra) | PREV_INUSE;
 	if (a->top_dirty_hi > (uintptr_t)end.start)
 		a->top_dirty_hi = (uintptr_t)end.start;
-	return dropped + extra;
+	return dropped + gone;
 }

@@ -58,6 +58,19 @@ bool os_is_mapped(void *page);
 /* The bytes of these pages that are in memory. */
 size_t os_resident(void *start, size_t size);
 
+/*
+ * Unmaps; when the system has no room for one mapping more, which cutting one in
+ * two would need, the pages at least go back.
+ */
+static inline void os_release(void *start, size_t size)
+{
+	struct os_range range = { start, size };
+	uint64_t calls = 0;
+
+	if (!os_unmap(start, size))
+		(void)os_discard(&range, 1, &calls);
+}
+
 /* ---- waiting (os/lock.c has locks built on these) ---- */
 
 void os_futex_wait(uint32_t *word, uint32_t expected, int64_t timeout_ms); /* <0: for ever */

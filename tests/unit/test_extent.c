@@ -304,7 +304,7 @@ static void claim_step(void)
 	if (run.claimed) {
 		no_live_byte(run.claim.ranges, run.claim.count);
 		(void)os_discard(run.claim.ranges, run.claim.count, &calls);
-		claim_return(&run.claim);
+		claim_return(&run.claim, true);
 		run.claimed = false;
 		return;
 	}

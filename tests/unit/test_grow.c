@@ -300,6 +300,102 @@ static void trim_fails_without_a_change(void)
 	audit_arena(a);
 }
 
+/* ---- anything may fail at any time ---- */
+
+#define BLOCKS 96
+
+static struct {
+	char *block;
+	size_t bytes;
+} held[BLOCKS];
+
+static void hold(size_t i, char *block, size_t bytes)
+{
+	held[i].block = block;
+	held[i].bytes = block != NULL ? bytes : 0;
+	if (block != NULL)
+		pattern_fill(block, bytes, i);
+}
+
+static void check_held(size_t i, size_t bytes)
+{
+	EXPECT(pattern_match(held[i].block, bytes, i) == bytes);
+}
+
+static void random_call(struct rng *rng)
+{
+	size_t i = rng_below(rng, BLOCKS), bytes = 1 + rng_below(rng, 2000);
+	char *moved;
+
+	if (rng_below(rng, 3) == 0)
+		bytes *= rng_below(rng, 200) + 1;
+	if (held[i].block == NULL) {
+		switch (rng_below(rng, 3)) {
+		case 0:
+			hold(i, cede_memalign((size_t)16 << rng_below(rng, 10), bytes), bytes);
+			break;
+		case 1:
+			moved = cede_calloc(1, bytes);
+			for (size_t at = 0; moved != NULL && at < bytes; at++)
+				EXPECT(moved[at] == 0);
+			hold(i, moved, bytes);
+			break;
+		default:
+			hold(i, cede_malloc(bytes), bytes);
+		}
+	} else if (rng_below(rng, 3) == 0) {
+		check_held(i, held[i].bytes);
+		moved = cede_realloc(held[i].block, bytes);
+		if (moved == NULL)
+			return;
+		held[i].block = moved;
+		check_held(i, size_min(bytes, held[i].bytes));
+		hold(i, moved, bytes);
+	} else if (rng_below(rng, 20) == 0) {
+		(void)cede_malloc_trim(0);
+	} else {
+		check_held(i, held[i].bytes);
+		cede_free(held[i].block);
+		held[i].block = NULL;
+	}
+}
+
+static void audit_all(void)
+{
+	for (a = &main_arena; a != NULL; a = arena_following(a))
+		audit_arena(a);
+}
+
+static void anything_may_fail(void)
+{
+	for (uint64_t seed = 1; seed <= 40; seed++) {
+		struct rng rng = { seed };
+
+		(void)script_heap(seed % 2 ? POLICY_DEFAULT : POLICY_CLASSIC);
+		memset(held, 0, sizeof(held));
+		settings.mmap_threshold = DEFAULT_MMAP_THRESHOLD;
+		settings.background = false;
+		for (int step = 0; step < 1000; step++) {
+			if (rng_below(&rng, 6) == 0)
+				script_fail((enum os_call)rng_below(&rng, OS_THREAD),
+				            1 + (unsigned)rng_below(&rng, 2));
+			if (rng_below(&rng, 50) == 0)
+				EXPECT(script_foreign_sbrk((intptr_t)rng_below(&rng, 9000)) != NULL);
+			random_call(&rng);
+			if (step % 16 == 0)
+				audit_all();
+		}
+		script_reset();
+		for (size_t i = 0; i < BLOCKS; i++) {
+			if (held[i].block != NULL)
+				check_held(i, held[i].bytes);
+			cede_free(held[i].block);
+			EXPECT(cede_malloc(5000) != NULL);
+		}
+		audit_all();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -315,6 +411,7 @@ int main(void)
 		child_test(the_largest_pads_do_not_wrap),
 		child_test(trim_leaves_a_moved_break_alone),
 		child_test(trim_fails_without_a_change),
+		child_test(anything_may_fail),
 	};
 
 	return cmocka_run_group_tests_name("grow", tests, NULL, NULL);

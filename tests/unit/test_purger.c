@@ -1,1 +1,320 @@
-int main(void) { return 1; }
+/*
+ * heap/purger: when its thread is made, what it gives back, what stands in for it,
+ * and what a fork leaves of it.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+#include "cede/cede.h"
+#include "heap/audit.h"
+#include "heap/extent.h"
+#include "heap/purger.h"
+#include "support/child.h"
+#include "support/process.h"
+#include "support/scripted_os.h"
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+
+static struct arena *a;
+
+static void use_and_free(size_t bytes)
+{
+	char *block = cede_malloc(bytes);
+
+	EXPECT(block != NULL);
+	cede_free(memset(block, 0x33, bytes));
+}
+
+static size_t resident_of_heap(void)
+{
+	size_t size = align_up((uintptr_t)(script_break() - a->lowest), os_page_size);
+
+	return os_resident(a->lowest, size);
+}
+
+static enum purger_state wait_for(enum purger_state state)
+{
+	for (int ms = 0; purger_now() != state && ms < 5000; ms += 10)
+		process_sleep_ms(10);
+	return purger_now();
+}
+
+/* In the end: how soon is measured by integration/purger. */
+static bool all_gone(void)
+{
+	for (unsigned waited = 0; waited < 5000; waited += 20) {
+		if (resident_of_heap() <= 16 * KIB)
+			return true;
+		process_sleep_ms(20);
+	}
+	return false;
+}
+
+static void no_thread_below_a_mebibyte(void)
+{
+	a = script_heap(POLICY_DEFAULT);
+	for (int i = 0; i < 60; i++)
+		use_and_free(MIB - 16 * KIB);
+	EXPECT(purger_now() == PURGER_NONE && script_calls(OS_THREAD) == 0);
+	process_sleep_ms(400);
+	EXPECT(script_calls(OS_DISCARD) == 0);
+}
+
+static void no_thread_in_classic(void)
+{
+	a = script_heap(POLICY_CLASSIC);
+	settings.trim_threshold = SIZE_MAX;
+	use_and_free(64 * MIB);
+	EXPECT(purger_now() == PURGER_NONE && script_calls(OS_THREAD) == 0);
+}
+
+static void above_it_the_thread_gives_all_back(void)
+{
+	unsigned sbrks;
+
+	a = script_heap(POLICY_DEFAULT);
+	use_and_free(16 * MIB);
+	EXPECT(script_calls(OS_THREAD) == 1 && purger_now() == PURGER_AWAKE);
+	sbrks = script_calls(OS_SBRK);
+	EXPECT(all_gone());
+	EXPECT(wait_for(PURGER_ASLEEP) == PURGER_ASLEEP);
+	/* It never moves the break, and it is told again. */
+	EXPECT(script_calls(OS_SBRK) == sbrks);
+	use_and_free(8 * MIB);
+	EXPECT(purger_now() == PURGER_AWAKE);
+	EXPECT(all_gone());
+	EXPECT(wait_for(PURGER_ASLEEP) == PURGER_ASLEEP);
+	EXPECT(script_calls(OS_THREAD) == 1);
+	EXPECT(purge_counts.bytes >= 23 * MIB && purge_counts.calls != 0);
+	audit_arena(a);
+}
+
+/* What no free told of goes too: 1 MiB starts it, and then it takes all. */
+static void many_small_frees_add_up(void)
+{
+	static char *blocks[12000];
+
+	a = script_heap(POLICY_DEFAULT);
+	for (size_t i = 0; i < 12000; i++)
+		blocks[i] = memset(cede_malloc(100), 1, 100);
+	for (size_t i = 0; i < 12000; i++)
+		cede_free(blocks[i * 7919 % 12000]);
+	EXPECT(script_calls(OS_THREAD) == 1);
+	EXPECT(all_gone());
+}
+
+static void a_pool_in_use_is_left_alone(void)
+{
+	a = script_heap(POLICY_DEFAULT);
+	for (int i = 0; i < 30; i++) {
+		use_and_free(8 * MIB);
+		process_sleep_ms(20);
+	}
+	EXPECT(purger_now() == PURGER_AWAKE);
+	EXPECT(script_discarded <= MIB);
+	EXPECT(all_gone());
+}
+
+/* The frees of the program do the work, when it goes on freeing. */
+static void frees_must_do_without_the_thread(void)
+{
+	void *kept[60];
+
+	for (int i = 0; i < 60; i++)
+		kept[i] = cede_malloc(1000);
+	use_and_free(16 * MIB);
+	use_and_free(2 * MIB);
+	EXPECT(purger_now() == PURGER_ABSENT);
+	for (int i = 0; i < 60; i++) {
+		cede_free(kept[i]);
+		process_sleep_ms(10);
+	}
+	EXPECT(resident_of_heap() <= MIB + 256 * KIB);
+	audit_arena(a);
+}
+
+static void a_thread_that_cannot_be_made_is_absent(void)
+{
+	a = script_heap(POLICY_DEFAULT);
+	/* Then a large free trims at once; here the passes are to be seen. */
+	settings.trim_threshold = SIZE_MAX;
+	script_fail_from(OS_THREAD, 1);
+	frees_must_do_without_the_thread();
+	EXPECT(script_calls(OS_THREAD) == 1);
+}
+
+static void a_thread_switched_off_is_not_tried(void)
+{
+	a = script_heap(POLICY_DEFAULT);
+	settings.trim_threshold = SIZE_MAX;
+	settings.background = false;
+	frees_must_do_without_the_thread();
+	EXPECT(script_calls(OS_THREAD) == 0);
+}
+
+/* Neither the purger nor a pass of a free goes on for ever about locked memory. */
+static void locked_memory_lets_it_sleep(void)
+{
+	a = script_heap(POLICY_DEFAULT);
+	script_fail_from(OS_DISCARD, 1);
+	use_and_free(16 * MIB);
+	EXPECT(wait_for(PURGER_ASLEEP) == PURGER_ASLEEP);
+	EXPECT(script_calls(OS_DISCARD) <= 10 && purge_counts.bytes == 0);
+	EXPECT(extent_dirty_bytes(a) == 0);
+	audit_arena(a);
+}
+
+static void in_the_child(void)
+{
+	EXPECT(purger_now() == PURGER_NONE);
+	EXPECT(process_threads(NULL, 0) == 1);
+	use_and_free(16 * MIB);
+	EXPECT(purger_now() == PURGER_AWAKE && process_threads(NULL, 0) == 2);
+	EXPECT(all_gone());
+	EXPECT(wait_for(PURGER_ASLEEP) == PURGER_ASLEEP);
+	audit_arena(a);
+}
+
+/* The thread stays in the parent; the child makes its own when it needs one. */
+static void a_forked_child_makes_its_own(void)
+{
+	for (int asleep = 0; asleep < 2; asleep++) {
+		int status;
+		pid_t child;
+
+		a = script_heap(POLICY_DEFAULT);
+		use_and_free(16 * MIB);
+		if (asleep)
+			EXPECT(wait_for(PURGER_ASLEEP) == PURGER_ASLEEP);
+		child = fork();
+		if (child == 0) {
+			alarm(20);
+			in_the_child();
+			_exit(0);
+		}
+		EXPECT(waitpid(child, &status, 0) == child && status == 0);
+		EXPECT(all_gone());
+		EXPECT(wait_for(PURGER_ASLEEP) == PURGER_ASLEEP);
+	}
+}
+
+/* Absence is inherited: what forbade the thread forbids it in the child. */
+static void a_child_of_the_absent_has_none_either(void)
+{
+	int status;
+	pid_t child;
+
+	a = script_heap(POLICY_DEFAULT);
+	script_fail_from(OS_THREAD, 1);
+	use_and_free(4 * MIB);
+	child = fork();
+	if (child == 0) {
+		use_and_free(4 * MIB);
+		EXPECT(purger_now() == PURGER_ABSENT && script_calls(OS_THREAD) == 1);
+		_exit(0);
+	}
+	EXPECT(waitpid(child, &status, 0) == child && status == 0);
+}
+
+/* ---- a fork in a signal handler that interrupted an operation ---- */
+
+static bool in_discard, holder_is_in; /* atomic */
+
+static void wait_for_the_holder(const struct os_range *ranges, unsigned count)
+{
+	(void)ranges;
+	(void)count;
+	__atomic_store_n(&in_discard, true, __ATOMIC_RELEASE);
+	while (!__atomic_load_n(&holder_is_in, __ATOMIC_ACQUIRE))
+		os_yield();
+}
+
+/*
+ * The purger holds the purge lock and will want the arena's, to put back what it
+ * took.  The thread that forks has the arena's: it must not wait for the other.
+ */
+static void a_fork_inside_an_operation_does_not_hang(void)
+{
+	int status;
+	pid_t child;
+
+	alarm(5);
+	a = script_heap(POLICY_DEFAULT);
+	script_discarding = wait_for_the_holder;
+	use_and_free(16 * MIB);
+	while (!__atomic_load_n(&in_discard, __ATOMIC_ACQUIRE))
+		os_yield();
+	lock_acquire(&a->lock);
+	__atomic_store_n(&holder_is_in, true, __ATOMIC_RELEASE);
+	child = fork();
+	if (child == 0) {
+		script_discarding = NULL;
+		lock_release(&a->lock);
+		for (int i = 0; i < 4; i++)
+			use_and_free(64 * MIB);
+		/* What was taken aside in the parent is put back here too. */
+		(void)cede_release(0);
+		EXPECT(a->claimed_bytes == 0 && a->top_claimed == 0);
+		audit_arena(a);
+		_exit(0);
+	}
+	lock_release(&a->lock);
+	EXPECT(waitpid(child, &status, 0) == child && status == 0);
+	EXPECT(all_gone());
+}
+
+static void a_release_is_bounded(void)
+{
+	static const size_t max[] = { 1, 4095, 4096, 10000, 300 * KIB, MIB, 9 * MIB };
+	char *blocks[32];
+	size_t gone, sum = 0;
+
+	a = script_heap(POLICY_DEFAULT);
+	settings.background = false;
+	settings.trim_threshold = SIZE_MAX;
+	for (int i = 0; i < 32; i++) {
+		blocks[i] = memset(cede_malloc(800 * KIB), 1, 800 * KIB);
+		(void)memset(cede_malloc(24), 1, 24);
+	}
+	/* Not by cede_free, which may run a pass. */
+	for (int i = 0; i < 32; i++)
+		free_chunk(a, block_to_chunk(blocks[i]));
+	for (size_t i = 0; i < sizeof(max) / sizeof(max[0]); i++) {
+		size_t before = resident_of_heap();
+
+		gone = purger_release(max[i]);
+		EXPECT(gone <= max[i] && gone >= (max[i] & -(size_t)4096));
+		EXPECT(before - resident_of_heap() == gone);
+		sum += gone;
+	}
+	EXPECT(cede_release(0) >= 32 * 792 * KIB - sum);
+	EXPECT(extent_dirty_bytes(a) == 0 && purger_release(SIZE_MAX) == 0);
+	purger_settle();
+	audit_arena(a);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		child_test(no_thread_below_a_mebibyte),
+		child_test(no_thread_in_classic),
+		child_test(above_it_the_thread_gives_all_back),
+		child_test(many_small_frees_add_up),
+		child_test(a_pool_in_use_is_left_alone),
+		child_test(a_thread_that_cannot_be_made_is_absent),
+		child_test(a_thread_switched_off_is_not_tried),
+		child_test(locked_memory_lets_it_sleep),
+		child_test(a_forked_child_makes_its_own),
+		child_test(a_child_of_the_absent_has_none_either),
+		child_test(a_fork_inside_an_operation_does_not_hang),
+		child_test(a_release_is_bounded),
+	};
+
+	return cmocka_run_group_tests_name("purger", tests, NULL, NULL);
+}
