@@ -59,12 +59,15 @@ size_t claim_take(struct claim *claim, struct arena *a, size_t want)
 	return taken;
 }
 
-/* The end of the top, which stayed where it was. */
-static void return_top(struct claim *claim, struct arena *a, bool clean)
+void claim_return_top(struct claim *claim, bool clean)
 {
 	const struct os_range *range = &claim->ranges[claim->chunks_count];
 	uintptr_t start = (uintptr_t)range->start;
+	struct arena *a = claim->arena;
 
+	if (claim->count == claim->chunks_count)
+		return;
+	claim->count = claim->chunks_count;
 	CHECK((char *)a->top + chunk_size(a->top) == (char *)range->start);
 	a->top->size += a->top_claimed;
 	a->top_claimed = 0;
@@ -77,8 +80,7 @@ void claim_return(struct claim *claim, bool clean)
 	struct arena *a = claim->arena;
 
 	lock_acquire(&a->lock);
-	if (claim->count > claim->chunks_count)
-		return_top(claim, a, clean);
+	claim_return_top(claim, clean);
 	for (unsigned i = 0; i < claim->chunks_count; i++) {
 		a->claimed_bytes -= chunk_size(claim->chunks[i]);
 		free_merge(a, claim->chunks[i], clean);

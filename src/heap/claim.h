@@ -35,5 +35,7 @@ struct claim {
 size_t claim_take(struct claim *claim, struct arena *a, size_t want);
 /* Puts all back as free, and clean if the pages are known to be gone. */
 void claim_return(struct claim *claim, bool clean);
+/* Only the top's end, with the arena's lock. */
+void claim_return_top(struct claim *claim, bool clean);
 
 #endif

@@ -232,6 +232,10 @@ void purger_fork_child(void)
 	uint32_t now = __atomic_load_n(&state, __ATOMIC_RELAXED);
 
 	lock_fork_child(&purge_lock);
+	/* At once, or the arena cannot grow; the chunks can wait (give_back), and cost
+	 * a child that soon executes another program nothing. */
+	if (claim.count != 0 && !lock_is_mine(&claim.arena->lock))
+		claim_return_top(&claim, false);
 	if (now == PURGER_AWAKE || now == PURGER_ASLEEP)
 		__atomic_store_n(&state, PURGER_NONE, __ATOMIC_RELAXED);
 }

@@ -62,10 +62,11 @@ NOINLINE void lock_release_slow(struct lock *lock)
 
 void lock_fork_acquire(struct lock *lock)
 {
+	/* What a handler's thread held already is out of rank: not checked here. */
 	if (lock_is_mine(lock))
 		lock->kept = true;
-	else
-		lock_acquire(lock);
+	else if (!lock_try(lock))
+		lock_acquire_slow(lock);
 }
 
 void lock_fork_release(struct lock *lock)

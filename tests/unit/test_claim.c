@@ -25,7 +25,7 @@
 #define PAGE ((size_t)4096)
 
 static struct arena *a;
-static struct claim claim;
+static struct claim claim, another;
 
 static char *touched(size_t bytes)
 {
@@ -105,6 +105,7 @@ static void of_the_top_only_the_end(void)
 	EXPECT(extent_dirty_bytes(a) == dirty - MIB);
 	EXPECT(chunk_size(a->top) == top_size - a->top_claimed);
 	EXPECT((char *)a->top + chunk_size(a->top) + a->top_claimed == end);
+	EXPECT(claim_take(&another, a, SIZE_MAX) == 0); /* one end at a time */
 	audit_arena(a);
 	EXPECT(touched(2 * MIB) != NULL);
 	audit_arena(a);

@@ -59,10 +59,9 @@ static bool all_gone(void)
 static void no_thread_below_a_mebibyte(void)
 {
 	a = script_heap(POLICY_DEFAULT);
-	for (int i = 0; i < 60; i++)
+	for (int i = 0; i < 45; i++)
 		use_and_free(MIB - 16 * KIB);
 	EXPECT(purger_now() == PURGER_NONE && script_calls(OS_THREAD) == 0);
-	process_sleep_ms(400);
 	EXPECT(script_calls(OS_DISCARD) == 0);
 }
 
@@ -112,7 +111,7 @@ static void many_small_frees_add_up(void)
 static void a_pool_in_use_is_left_alone(void)
 {
 	a = script_heap(POLICY_DEFAULT);
-	for (int i = 0; i < 30; i++) {
+	for (int i = 0; i < 20; i++) {
 		use_and_free(8 * MIB);
 		process_sleep_ms(20);
 	}
@@ -124,14 +123,14 @@ static void a_pool_in_use_is_left_alone(void)
 /* The frees of the program do the work, when it goes on freeing. */
 static void frees_must_do_without_the_thread(void)
 {
-	void *kept[60];
+	void *kept[45];
 
-	for (int i = 0; i < 60; i++)
+	for (int i = 0; i < 45; i++)
 		kept[i] = cede_malloc(1000);
 	use_and_free(16 * MIB);
 	use_and_free(2 * MIB);
 	EXPECT(purger_now() == PURGER_ABSENT);
-	for (int i = 0; i < 60; i++) {
+	for (int i = 0; i < 45; i++) {
 		cede_free(kept[i]);
 		process_sleep_ms(10);
 	}
@@ -269,6 +268,32 @@ static void a_fork_inside_an_operation_does_not_hang(void)
 	EXPECT(all_gone());
 }
 
+/* The end of the top is away, and nobody in the child is there to return it: small
+ * blocks would be mapped one by one. */
+static void a_child_grows_whatever_was_taken_aside(void)
+{
+	int status;
+	pid_t child;
+
+	a = script_heap(POLICY_DEFAULT);
+	script_discarding = wait_for_the_holder;
+	use_and_free(16 * MIB);
+	while (!__atomic_load_n(&in_discard, __ATOMIC_ACQUIRE))
+		os_yield();
+	child = fork();
+	if (child == 0) {
+		script_reset();
+		for (int i = 0; i < 20000; i++)
+			EXPECT(cede_malloc(1000) != NULL);
+		EXPECT(script_calls(OS_MAP) < 10);
+		audit_arena(a);
+		_exit(0);
+	}
+	__atomic_store_n(&holder_is_in, true, __ATOMIC_RELEASE);
+	EXPECT(waitpid(child, &status, 0) == child && status == 0);
+	EXPECT(all_gone());
+}
+
 static void a_release_is_bounded(void)
 {
 	static const size_t max[] = { 1, 4095, 4096, 10000, 300 * KIB, MIB, 9 * MIB };
@@ -313,6 +338,7 @@ int main(void)
 		child_test(a_forked_child_makes_its_own),
 		child_test(a_child_of_the_absent_has_none_either),
 		child_test(a_fork_inside_an_operation_does_not_hang),
+		child_test(a_child_grows_whatever_was_taken_aside),
 		child_test(a_release_is_bounded),
 	};
 

@@ -179,6 +179,16 @@ static void growth_is_in_place_then_in_a_new_heap(void)
 	}
 }
 
+/* Access comes in steps, so that small growth is not one system call each. */
+static void small_growth_is_cheap(void)
+{
+	start(POLICY_CLASSIC);
+	for (int i = 0; i < 2000; i++)
+		(void)block_of(1000);
+	EXPECT(script_calls(OS_PROTECT) <= 2 * MIB / (128 * KIB) + 1);
+	audit_arena(a);
+}
+
 static void what_no_heap_can_hold_is_mapped(void)
 {
 	char *block;
@@ -393,6 +403,7 @@ int main(void)
 		child_test(a_heap_that_stays_inaccessible_is_none),
 		child_test(unmapping_around_a_heap_may_fail),
 		child_test(growth_is_in_place_then_in_a_new_heap),
+		child_test(small_growth_is_cheap),
 		child_test(what_no_heap_can_hold_is_mapped),
 		child_test(refused_growth_goes_elsewhere),
 		child_test(another_arena_serves),
