@@ -1,33 +1,37 @@
 /*
- * churn: the workload that all of bench/ but the curve measures.  Layer: a program
- * of its own that links libc alone; the runner preloads the allocator.
+ * churn: blocks of one size, taken and given back in batches.  Layer: a program of
+ * its own that links libc alone; the runner preloads the allocator.
  *
  *   churn SIZE BATCH PAIRS
  *
  * takes BATCH blocks of SIZE bytes (16 or more), gives them back in the order they
  * came, and does so until PAIRS blocks were taken, at least one batch.  BATCH 1 is
- * the malloc+free pair, a batch of gigabytes is the first article's program.  Then
- * it writes "done" and waits for the end of its stdin, so that it can be looked at
- * while it is idle.
+ * the malloc+free pair, a batch of gigabytes is the first article's program.
  *
  * The blocks are a list through their own first words: the program has no memory
  * beside them, and each block is touched, as a program's would be.
  *
- * Built with CHURN_EMPTY it takes the same block each time and calls no
- * allocator: what the loops themselves cost.
+ * Built with CHURN_EMPTY it takes the same block each time and calls no allocator:
+ * what the loops themselves cost.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+struct block {
+	struct block *next;
+	size_t number; /* in its batch */
+};
 
 #ifdef CHURN_EMPTY
 
 static void *block_take(size_t size)
 {
-	static void *block[2];
+	static struct block block;
 
 	(void)size;
-	return block;
+	return &block;
 }
 
 static void block_give(void *block)
@@ -48,40 +52,41 @@ static void fail(int status, const char *text)
 	_exit(status);
 }
 
-/* Each block's first word points to the next block. */
-static void churn(size_t size, size_t batch)
+/* Returns the sum of the numbers found, which tells whether each block was its own. */
+static size_t churn(size_t size, size_t batch)
 {
-	void *volatile first = NULL;
-	void *block = (void *)&first, *next;
+	struct block head, *last = &head, *next;
+	size_t sum = 0;
 
 	for (size_t i = 0; i < batch; i++) {
-		next = block_take(size);
-		if (next == NULL)
+		struct block *block = block_take(size);
+
+		if (block == NULL)
 			fail(1, "churn: no memory\n");
-		*(void *volatile *)block = next;
-		block = next;
+		block->number = i;
+		last = ((volatile struct block *)last)->next = block;
 	}
-	next = first;
+	next = ((volatile struct block *)&head)->next;
 	for (size_t i = 0; i < batch; i++) {
-		block = next;
-		next = *(void *volatile *)block;
-		block_give(block);
+		volatile struct block *block = next;
+
+		next = block->next;
+		sum += block->number;
+		block_give((void *)block);
 	}
+	return sum;
 }
 
 int main(int argc, char **argv)
 {
 	size_t size = argc == 4 ? strtoul(argv[1], NULL, 10) : 0;
 	size_t batch = argc == 4 ? strtoul(argv[2], NULL, 10) : 0;
-	size_t pairs = argc == 4 ? strtoul(argv[3], NULL, 10) : 0;
-	char byte;
+	size_t pairs = argc == 4 ? strtoul(argv[3], NULL, 10) : 0, sum = 0;
 
-	if (size < 2 * sizeof(void *) || batch == 0 || pairs == 0)
+	if (size < sizeof(struct block) || batch == 0 || pairs == 0)
 		fail(2, "usage: churn SIZE BATCH PAIRS\n");
 	for (size_t taken = 0; taken < pairs; taken += batch)
-		churn(size, batch);
-	(void)!write(1, "done\n", 5);
-	while (read(0, &byte, 1) > 0)
-		;
+		sum += churn(size, batch);
+	dprintf(1, "numbers add up to %zu\n", sum);
 	return 0;
 }

@@ -15,26 +15,6 @@
 #include "heap/purger.h"
 #include "heap/registry.h"
 
-/*
- * The thread's arena is locked.  By this very thread: a signal handler has
- * interrupted it, and another arena must do.
- */
-static NOINLINE struct arena *enter_contended(struct arena *a)
-{
-	for (; lock_is_mine(&a->lock); a = arena_other(a))
-		;
-	lock_acquire(&a->lock);
-	return a;
-}
-
-/* An arena for the calling thread, locked. */
-static inline struct arena *enter(void)
-{
-	struct arena *a = registry_arena();
-
-	return likely(lock_try(&a->lock)) ? a : enter_contended(a);
-}
-
 /* The arena of a given block; false when a handler finds its own thread in it. */
 static inline bool enter_owner(struct arena *a)
 {
@@ -64,20 +44,52 @@ static COLD void *out_of_memory(void)
 	return NULL;
 }
 
+static inline struct chunk *alloc_locked(struct arena *a, size_t alignment, size_t size)
+{
+	return alignment > CHUNK_ALIGN ? alloc_aligned(a, alignment, size) : alloc_chunk(a, size);
+}
+
+/*
+ * The arena is locked.  By this very thread: a signal handler has interrupted it,
+ * and another arena must do, or a mapping, which needs none.
+ */
+static NOINLINE struct chunk *alloc_contended(struct arena *a, size_t alignment, size_t size)
+{
+	struct chunk *c;
+
+	if (lock_is_mine(&a->lock))
+		a = arena_other(a);
+	if (lock_is_mine(&a->lock))
+		return alloc_mapped(alignment, size);
+	lock_acquire(&a->lock);
+	c = alloc_locked(a, alignment, size);
+	leave(a);
+	return c;
+}
+
 /*
  * A second try, elsewhere: `a` had no memory, perhaps because pages of it were
  * just being given back.
  */
 static COLD struct chunk *alloc_elsewhere(struct arena *a, size_t alignment, size_t size)
 {
+	purger_settle();
+	return alloc_contended(arena_other(a), alignment, size);
+}
+
+/* A chunk in use from the thread's arena, or from wherever there is memory. */
+static inline struct chunk *alloc(size_t alignment, size_t size)
+{
+	struct arena *a = registry_arena();
 	struct chunk *c;
 
-	purger_settle();
-	a = arena_other(a);
-	lock_acquire(&a->lock);
-	c = alignment > CHUNK_ALIGN ? alloc_aligned(a, alignment, size) : alloc_chunk(a, size);
-	leave(a);
-	return c;
+	if (likely(lock_try(&a->lock))) {
+		c = alloc_locked(a, alignment, size);
+		leave(a);
+	} else {
+		c = alloc_contended(a, alignment, size);
+	}
+	return likely(c != NULL) ? c : alloc_elsewhere(a, alignment, size);
 }
 
 /* M_PERTURB: new bytes are the complement of freed ones. */
@@ -92,17 +104,9 @@ static inline void *perturbed(void *block, size_t bytes)
 
 EXPORT void *cede_malloc(size_t bytes)
 {
-	struct arena *a;
 	struct chunk *c;
-	size_t size;
 
-	if (too_large(bytes))
-		return out_of_memory();
-	size = request_to_size(bytes);
-	a = enter();
-	c = alloc_chunk(a, size);
-	leave(a);
-	if (unlikely(c == NULL) && (c = alloc_elsewhere(a, 0, size)) == NULL)
+	if (too_large(bytes) || unlikely((c = alloc(0, request_to_size(bytes))) == NULL))
 		return out_of_memory();
 	return perturbed(chunk_to_block(c), bytes);
 }
@@ -157,19 +161,22 @@ EXPORT void *cede_calloc(size_t count, size_t each)
 {
 	struct arena *a;
 	struct chunk *c;
-	size_t bytes, stale;
+	size_t bytes, size, stale = SIZE_MAX;
 
 	if (unlikely(__builtin_mul_overflow(count, each, &bytes)) || too_large(bytes))
 		return out_of_memory();
-	a = enter();
-	c = alloc_chunk_zero(a, request_to_size(bytes), &stale);
-	leave(a);
-	if (unlikely(c == NULL)) {
-		c = alloc_elsewhere(a, 0, request_to_size(bytes));
-		if (c == NULL)
-			return out_of_memory();
-		stale = chunk_is_mapped(c) ? 0 : chunk_usable(c);
+	size = request_to_size(bytes);
+	a = registry_arena();
+	if (likely(lock_try(&a->lock))) {
+		c = alloc_chunk_zero(a, size, &stale);
+		leave(a);
+	} else {
+		c = alloc_contended(a, 0, size);
 	}
+	if (unlikely(c == NULL) && (c = alloc_elsewhere(a, 0, size)) == NULL)
+		return out_of_memory();
+	if (unlikely(stale == SIZE_MAX))
+		stale = chunk_is_mapped(c) ? 0 : chunk_usable(c);
 	return memset(chunk_to_block(c), 0, stale);
 }
 
@@ -232,18 +239,14 @@ EXPORT void *cede_reallocarray(void *block, size_t count, size_t each)
 /* The alignment is a power of two; NULL: no memory. */
 static void *aligned(size_t alignment, size_t bytes)
 {
-	struct arena *a;
 	struct chunk *c;
 
 	if (alignment <= CHUNK_ALIGN)
 		return cede_malloc(bytes);
 	if (too_large(bytes) || bytes > PTRDIFF_MAX - alignment - 2 * MIN_CHUNK)
 		return out_of_memory();
-	a = enter();
-	c = alloc_aligned(a, alignment, request_to_size(bytes));
-	leave(a);
-	if (unlikely(c == NULL) &&
-	    (c = alloc_elsewhere(a, alignment, request_to_size(bytes))) == NULL)
+	c = alloc(alignment, request_to_size(bytes));
+	if (c == NULL)
 		return out_of_memory();
 	return perturbed(chunk_to_block(c), bytes);
 }

@@ -204,9 +204,15 @@ void alloc_free_tail(struct arena *a, struct chunk *c, size_t size)
 	free_chunk(a, rest);
 }
 
-/* Moves a mapped chunk's start up to a boundary within its mapping. */
-static struct chunk *align_mapped(struct chunk *c, struct chunk *at)
+static struct chunk *align_chunk(struct chunk *c, size_t alignment)
 {
+	return block_to_chunk((void *)align_up((uintptr_t)chunk_to_block(c), alignment));
+}
+
+/* Moves a mapped chunk's start up to a boundary within its mapping. */
+static struct chunk *align_mapped(struct chunk *c, size_t alignment)
+{
+	struct chunk *at = align_chunk(c, alignment);
 	size_t lead = (size_t)((char *)at - (char *)c);
 
 	if (lead != 0) {
@@ -214,6 +220,16 @@ static struct chunk *align_mapped(struct chunk *c, struct chunk *at)
 		at->size = (chunk_size(c) - lead) | IS_MMAPPED;
 	}
 	return at;
+}
+
+struct chunk *alloc_mapped(size_t alignment, size_t size)
+{
+	struct chunk *c;
+
+	if (alignment <= CHUNK_ALIGN)
+		return mapped_alloc(size);
+	c = mapped_alloc(size + alignment);
+	return c != NULL ? align_mapped(c, alignment) : NULL;
 }
 
 struct chunk *alloc_aligned(struct arena *a, size_t alignment, size_t size)
@@ -224,9 +240,9 @@ struct chunk *alloc_aligned(struct arena *a, size_t alignment, size_t size)
 
 	if (c == NULL)
 		return NULL;
-	at = block_to_chunk((void *)align_up((uintptr_t)chunk_to_block(c), alignment));
 	if (chunk_is_mapped(c))
-		return align_mapped(c, at);
+		return align_mapped(c, alignment);
+	at = align_chunk(c, alignment);
 	lead = (size_t)((char *)at - (char *)c);
 	if (lead != 0 && lead < MIN_CHUNK) {
 		at = chunk_at(at, alignment);

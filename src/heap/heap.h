@@ -49,6 +49,9 @@ struct chunk *alloc_chunk_zero(struct arena *a, size_t size, size_t *stale) MUST
  */
 struct chunk *alloc_aligned(struct arena *a, size_t alignment, size_t size) MUST_USE;
 
+/* The same of a mapping of its own, whatever its size; takes no lock. */
+struct chunk *alloc_mapped(size_t alignment, size_t size) MUST_USE;
+
 /*
  * Makes the first `size` of the `have` bytes at c a chunk in use; what is left,
  * when it is a chunk at all, goes into the unsorted bin with its part of `e`,

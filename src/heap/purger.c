@@ -208,6 +208,9 @@ size_t purger_release(size_t max)
 
 void purger_settle(void)
 {
+	/* Not in a handler that interrupted this thread's own release. */
+	if (lock_is_mine(&purge_lock))
+		return;
 	lock_acquire(&purge_lock);
 	lock_release(&purge_lock);
 }
