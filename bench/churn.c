@@ -21,22 +21,24 @@
 
 struct block {
 	struct block *next;
-	size_t number; /* in its batch */
+	size_t number;
 };
 
 #ifdef CHURN_EMPTY
 
-static void *block_take(size_t size)
+/* Calls that do nothing, so that the cost of a call is the loop's. */
+static __attribute__((noinline)) void *block_take(size_t size)
 {
 	static struct block block;
+	void *taken = &block;
 
-	(void)size;
-	return &block;
+	__asm__ volatile("" : "+r"(taken), "+r"(size) : : "memory");
+	return taken;
 }
 
-static void block_give(void *block)
+static __attribute__((noinline)) void block_give(void *block)
 {
-	(void)block;
+	__asm__ volatile("" : "+r"(block) : : "memory");
 }
 
 #else
@@ -52,8 +54,9 @@ static void fail(int status, const char *text)
 	_exit(status);
 }
 
-/* Returns the sum of the numbers found, which tells whether each block was its own. */
-static size_t churn(size_t size, size_t batch)
+/* Numbers the blocks from `first` and returns the sum of the numbers found in them,
+ * which tells whether each block was one of its own. */
+static size_t churn(size_t size, size_t batch, size_t first)
 {
 	struct block head, *last = &head, *next;
 	size_t sum = 0;
@@ -63,16 +66,17 @@ static size_t churn(size_t size, size_t batch)
 
 		if (block == NULL)
 			fail(1, "churn: no memory\n");
-		block->number = i;
-		last = ((volatile struct block *)last)->next = block;
+		block->number = first + i;
+		last->next = block;
+		last = block;
 	}
-	next = ((volatile struct block *)&head)->next;
+	next = head.next;
 	for (size_t i = 0; i < batch; i++) {
-		volatile struct block *block = next;
+		struct block *block = next;
 
 		next = block->next;
 		sum += block->number;
-		block_give((void *)block);
+		block_give(block);
 	}
 	return sum;
 }
@@ -86,7 +90,7 @@ int main(int argc, char **argv)
 	if (size < sizeof(struct block) || batch == 0 || pairs == 0)
 		fail(2, "usage: churn SIZE BATCH PAIRS\n");
 	for (size_t taken = 0; taken < pairs; taken += batch)
-		sum += churn(size, batch);
+		sum += churn(size, batch, taken);
 	dprintf(1, "numbers add up to %zu\n", sum);
 	return 0;
 }

@@ -2,9 +2,9 @@
  * cores: what threads cost each other.  Layer: a program of its own that links libc
  * alone; the runner preloads the allocator.
  *
- *   cores sharing THREADS TURNS WRITES   each thread counts in a block of 8 bytes
- *       that the main thread took beside those of the others, WRITES times, gives it
- *       back, takes another, TURNS times: slow when two blocks share a cache line
+ *   cores sharing THREADS TURNS WRITES   each thread inherits 8 blocks of 8 bytes
+ *       that the main thread took in turn for all; in each turn it counts to WRITES in
+ *       one, gives it back and takes another: slow when threads share a cache line
  *   cores crowd THREADS BLOCKS STEPS     as many threads live at once, each holding
  *       BLOCKS blocks of 24 B to 1.5 KiB, of which each step replaces one at random
  */
@@ -14,6 +14,8 @@
 
 #include "block.h"
 
+#define COUNTERS 8
+
 /* One of THREADS; the numbers are const after start, the rest the thread's own. */
 struct worker {
 	pthread_t thread;
@@ -21,9 +23,17 @@ struct worker {
 	struct rng rng;
 	size_t turns, writes;  /* sharing */
 	size_t blocks, steps;  /* crowd */
-	uint64_t *counter;
+	uint64_t *counters[COUNTERS];
 	uint64_t bytes;
 };
+
+static uint64_t *counter_take(void)
+{
+	uint64_t *counter = malloc(sizeof(*counter));
+
+	CHECK(counter != NULL);
+	return counter;
+}
 
 static void *worker_share(void *argument_of_thread)
 {
@@ -31,18 +41,19 @@ static void *worker_share(void *argument_of_thread)
 
 	pthread_barrier_wait(worker->together);
 	for (size_t turn = 0; turn < worker->turns; turn++) {
-		volatile uint64_t *counter = worker->counter;
+		uint64_t **slot = &worker->counters[turn % COUNTERS];
+		volatile uint64_t *counter = *slot;
 
 		*counter = 0;
 		for (size_t i = 0; i < worker->writes; i++)
 			++*counter;
 		CHECK(*counter == worker->writes);
 		worker->bytes += sizeof(*counter);
-		free(worker->counter);
-		worker->counter = malloc(sizeof(*counter));
-		CHECK(worker->counter != NULL);
+		free(*slot);
+		*slot = counter_take();
 	}
-	free(worker->counter);
+	for (size_t i = 0; i < COUNTERS; i++)
+		free(worker->counters[i]);
 	return NULL;
 }
 
@@ -84,12 +95,9 @@ static uint64_t workers_run(size_t count, const struct worker *model, void *(*wo
 		workers[i] = *model;
 		workers[i].rng.state = i;
 		workers[i].together = &together;
-		workers[i].counter = NULL;
-		if (model->writes > 0) {
-			workers[i].counter = malloc(sizeof(*workers[i].counter));
-			CHECK(workers[i].counter != NULL);
-		}
 	}
+	for (size_t i = 0; model->writes > 0 && i < COUNTERS * count; i++)
+		workers[i % count].counters[i / count] = counter_take();
 	for (size_t i = 0; i < count; i++)
 		CHECK(pthread_create(&workers[i].thread, NULL, work, &workers[i]) == 0);
 	for (size_t i = 0; i < count; i++) {

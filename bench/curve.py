@@ -10,6 +10,7 @@ The program is tests/integration/linear.c, which also says what each figure is. 
 curve is left when it has taken too long; its missing figures are dashes.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -49,16 +50,17 @@ def rows_of(name, measured, counts):
 
 
 def main():
-    arguments = support.arguments_parser(__doc__, "linear").parse_args()
-    allocators = [support.glibc(), support.cede(arguments.library, "classic"),
-                  support.cede(arguments.library, "default"), *arguments.allocator]
-    support.require_loadable(allocators, [arguments.linear, "sizes", "80"])
+    arguments = support.arguments_parser(__doc__).parse_args()
+    linear = os.path.join(support.programs_of(arguments.build), "bench-linear")
+    allocators = [support.glibc(), *support.both_policies(arguments.build),
+                  *arguments.allocator]
+    support.require_loadable(allocators, [linear, "sizes", "80"])
 
     for curve, largest, seconds in CURVES:
         counts = [largest >> (STEPS - 1 - step) for step in range(STEPS)]
         rows = []
         for allocator in allocators:
-            measured = measure(arguments.linear, allocator.environment, curve, largest, seconds)
+            measured = measure(linear, allocator.environment, curve, largest, seconds)
             rows += rows_of(allocator.name, measured, counts)
         print(f"\n{curve}, ns of processor time per block:\n")
         support.print_table(["", "step"] + [f"{count:,}" for count in counts] + ["grew"], rows)

@@ -58,20 +58,20 @@ def count(allocators, program, program_empty):
 
 
 def main():
-    parser = support.arguments_parser(__doc__, "churn")
-    parser.add_argument("--churn-empty", required=True, help="the same without an allocator")
+    parser = support.arguments_parser(__doc__)
     parser.add_argument("--check", action="store_true", help="fail above the limit")
     arguments = parser.parse_args()
     if not shutil.which("valgrind"):
         print("skipped: valgrind is not installed")
         return support.SKIPPED
 
+    churn = os.path.join(support.programs_of(arguments.build), "churn")
     peer = support.glibc_without_tcache()
-    classic = support.cede(arguments.library, "classic")
-    allocators = [peer, classic] if arguments.check else \
-        support.all_allocators(arguments.library, arguments.allocator)
-    support.require_loadable(allocators, [arguments.churn, "16", "1", "1"])
-    counts = count(allocators, arguments.churn, arguments.churn_empty)
+    classic, default = support.both_policies(arguments.build)
+    allocators = [peer, classic] if arguments.check else [
+        support.glibc(), peer, classic, default, *support.peers(), *arguments.allocator]
+    support.require_loadable(allocators, [churn, "16", "1", "1"])
+    counts = count(allocators, churn, f"{churn}-empty")
     ratios = [ours / theirs for ours, theirs in zip(counts[classic.name], counts[peer.name])]
 
     print("Instructions per malloc+free pair:\n")

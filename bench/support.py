@@ -14,26 +14,31 @@ PEERS = {
     "mimalloc": "libmimalloc.so.[0-9]",
 }
 LIBRARY_FOLDERS = ("/usr/lib/*-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib")
+BUILD = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+                     "build", "release")
+# All that a measured process gets of the caller's environment.
+CLEAN = {"PATH": os.environ.get("PATH", "/usr/bin:/bin")}
 
 
 class Allocator:
+    """`settings` are the variables that put a process on it."""
+
     def __init__(self, name, library=None, **settings):
         self.name = name
-        self.environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), **settings}
+        self.settings = settings
         if library:
-            self.environment["LD_PRELOAD"] = library
+            self.settings["LD_PRELOAD"] = library
+        self.environment = {**CLEAN, **self.settings}
 
 
 def glibc():
-    return Allocator("glibc")
+    # Preloaded too: a program may be linked with another allocator, as redis-server is.
+    return Allocator("glibc", "libc.so.6")
 
 
 def glibc_without_tcache():
-    return Allocator("glibc, no tcache", GLIBC_TUNABLES="glibc.malloc.tcache_count=0")
-
-
-def cede(library, policy):
-    return Allocator(f"cede {policy}", library, CEDE_OPTIONS=f"policy={policy}")
+    return Allocator("glibc, no tcache", "libc.so.6",
+                     GLIBC_TUNABLES="glibc.malloc.tcache_count=0")
 
 
 def peers():
@@ -53,23 +58,29 @@ def named(text):
     return Allocator(name, os.path.abspath(path))
 
 
-def arguments_parser(description, program):
+def arguments_parser(description):
+    """The options of every runner; `build` serves programs_of and both_policies."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--library", required=True, help="the built libcede.so")
-    parser.add_argument(f"--{program}", required=True, help="the workload's program")
+    parser.add_argument("--build", metavar="DIR", default=BUILD,
+                        help="where cede and the workloads were built (build/release)")
     parser.add_argument("--allocator", metavar="NAME=PATH", type=named, action="append",
                         default=[], help="another allocator to measure")
     return parser
 
 
-def all_allocators(library, others):
-    return [glibc(), glibc_without_tcache(), cede(library, "classic"),
-            cede(library, "default"), *peers(), *others]
+def programs_of(build):
+    return os.path.abspath(os.path.join(build, "bench"))
+
+
+def both_policies(build):
+    library = os.path.abspath(os.path.join(build, "lib", "libcede.so"))
+    return [Allocator(f"cede {policy}", library, CEDE_OPTIONS=f"policy={policy}")
+            for policy in ("classic", "default")]
 
 
 def require_loadable(allocators, command):
-    """Ends the program unless `command`, which is short, is silent on each: the
+    """Ends the program unless `command`, which is short, has no complaint on each: the
     loader ignores a library that it cannot preload, and measures libc instead."""
     for allocator in allocators:
         ran = subprocess.run(command, env=allocator.environment, text=True,

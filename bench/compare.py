@@ -1,0 +1,289 @@
+"""The workloads under every allocator: time, processor time, page faults, system calls
+and peak memory, as ratios to glibc; geometric means, a verdict and a chart.
+
+The allocators take turns, in another order each round; glibc runs twice a round, the
+second time as the control: see judge.py for what follows from it.  System calls are
+counted by strace in one more run.  Status 1 when a workload failed or printed
+something else than under glibc.
+"""
+
+import argparse
+import collections
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import judge
+import support
+import workloads
+
+CONTROL = "glibc again"
+SUBJECT = "cede default"
+ROUNDS = 5
+
+Run = collections.namedtuple("Run", "wall cpu faults peak")
+# field, title, factor to the unit shown, unit
+METRICS = (
+    ("wall", "Time", 1000, "ms"),
+    ("cpu", "Processor time, user and system", 1000, "ms"),
+    ("faults", "Page faults", 1, ""),
+    ("calls", "System calls", 1, ""),
+    ("peak", "Peak memory", 1 / 1024, "MiB"),
+)
+TIMED = ("wall", "cpu")
+
+# The aims.
+TIME_OF_BEST = 0.95  # geometric mean, against the best single peer's
+TIME_OF_EACH = 1.15  # processor time of one workload, against its best peer
+PEAK_OF_GLIBC = 0.95  # geometric mean
+PEAK_OF_EACH = 1.25  # one workload
+TINY_EXCESS_KIB = 300  # a tiny program
+
+
+class Machine:
+    """Runs workloads in a folder of its own and collects what they cost."""
+
+    def __init__(self, measure):
+        self.measure = measure
+        self.expected = {}  # {workload: what it printed first}
+        self.runs = {}  # {workload: {allocator: [Run]}}
+        self.calls = {}  # {workload: {allocator: [number of system calls]}}
+        self.failures = {}  # {(workload, allocator): why}
+
+    def attempt(self, workload, name, launcher, **popen):
+        """Whether it ran well; a failure is kept, and ends the pair's runs."""
+        try:
+            output = workload.run(launcher, env=support.CLEAN, **popen)
+        except workloads.Failed as failure:
+            self.failures[workload.name, name] = str(failure)
+            return False
+        if output != self.expected.setdefault(workload.name, output):
+            self.failures[workload.name, name] = f"printed {output!r}"
+        return (workload.name, name) not in self.failures
+
+    def time(self, workload, name, settings):
+        reading, writing = os.pipe()
+        launcher = [self.measure, str(writing), *assignments(settings, workload)]
+        is_well = self.attempt(workload, name, launcher, pass_fds=[writing])
+        os.close(writing)
+        with open(reading, encoding="ascii") as figures:
+            line = figures.read().split()
+        if is_well:
+            row = self.runs.setdefault(workload.name, {})
+            row.setdefault(name, []).append(Run(*map(float, line)))
+
+    def count_calls(self, workload, name, settings, folder):
+        counts = os.path.join(folder, "calls")
+        launcher = ["strace", "-f", "-qq", "-c", "-U", "calls,name", "-o", counts]
+        for assignment in assignments(settings, workload):
+            launcher += ["-E", assignment]
+        if self.attempt(workload, name, launcher):
+            with open(counts, encoding="ascii") as lines:
+                total = next(line for line in lines if line.rstrip().endswith(" total"))
+            self.calls.setdefault(workload.name, {})[name] = [int(total.split()[0])]
+
+    def values(self, metric):
+        """{workload: {allocator: [value]}} without the pairs that ever failed."""
+        if metric == "calls":
+            source = self.calls
+        else:
+            source = {workload: {name: [getattr(run, metric) for run in runs]
+                                 for name, runs in row.items()}
+                      for workload, row in self.runs.items()}
+        return {workload: {name: values for name, values in row.items()
+                           if (workload, name) not in self.failures}
+                for workload, row in source.items()}
+
+
+def assignments(settings, workload):
+    return [f"{name}={value}" for name, value in {**workload.settings, **settings}.items()]
+
+
+def progress(text):
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def measure_all(machine, chosen, allocators, rounds, folder):
+    """`allocators`: {name: settings}, the base first."""
+    order = random.Random(1)
+    for number in range(rounds):
+        for workload in chosen:
+            # The very first run, which says what a workload must print, is the base's.
+            names = list(allocators)
+            if number > 0:
+                order.shuffle(names)
+            for name in names:
+                progress(f"round {number + 1}/{rounds} {workload.name} {name}")
+                if (workload.name, name) not in machine.failures:
+                    machine.time(workload, name, allocators[name])
+    if shutil.which("strace"):
+        for workload in chosen:
+            for name in allocators:
+                progress(f"system calls {workload.name} {name}")
+                if name != CONTROL and (workload.name, name) not in machine.failures:
+                    machine.count_calls(workload, name, allocators[name], folder)
+    progress("")
+
+
+def ratio_cell(figures, workload, name, is_timed):
+    if name not in figures.values[workload]:
+        return "-"
+    text = f"{figures.ratio(workload, name):.2f}"
+    if is_timed:
+        ratios = figures.ratios(workload, name, figures.base)
+        text += f" ±{judge.quartile_spread(ratios) / 2:.0%}"
+    return text
+
+
+def best_cell(figures, workload, peers):
+    best = figures.best(workload, peers)
+    if best is None or SUBJECT not in figures.values[workload]:
+        return "-"
+    ratios = figures.ratios(workload, SUBJECT, best)
+    low, high = judge.interval(ratios)
+    return f"{judge.statistics.median(ratios):.2f} [{low:.2f}, {high:.2f}] {best}"
+
+
+def print_metric(figures, names, peers, metric):
+    field, title, factor, unit = metric
+    others = [name for name in names if name != figures.base]
+    has_best = bool(peers) and SUBJECT in names
+    rows = []
+    for workload in figures.values:
+        if figures.base not in figures.values[workload]:
+            continue
+        rows.append([workload, f"{figures.median(workload, figures.base) * factor:,.0f}"]
+                    + [ratio_cell(figures, workload, name, field in TIMED) for name in others]
+                    + ([best_cell(figures, workload, peers)] if has_best else []))
+    if figures.common:
+        rows.append(["geometric mean", ""] + [f"{figures.mean(name):.3f}" for name in others]
+                    + ([""] if has_best else []))
+    print(f"\n{title}, of {figures.base}'s:\n")
+    support.print_table(["", f"{figures.base} {unit}".strip(), *others]
+                        + ([f"{SUBJECT} / best peer"] if has_best else []), rows)
+
+
+def verdicts(figures, peers):
+    """(metric, text, whether the aim is reached: None without a verdict)"""
+    glibc = [support.glibc().name]
+    for metric in ("wall", "cpu", "peak"):
+        doubt = figures[metric].doubt()
+        if doubt:
+            yield metric, f"no verdict, the machine was too noisy: {doubt}", None
+        elif metric == "peak":
+            yield metric, *judge.base_verdict(figures[metric], SUBJECT, PEAK_OF_GLIBC)
+            yield metric, *judge.each_verdict(figures[metric], SUBJECT, glibc, PEAK_OF_EACH)
+        elif peers:
+            yield metric, *judge.means_verdict(figures[metric], SUBJECT, peers, TIME_OF_BEST)
+            if metric == "cpu":
+                yield metric, *judge.each_verdict(figures[metric], SUBJECT, peers, TIME_OF_EACH)
+    if "startup" in figures["peak"].common:
+        excess = (figures["peak"].median("startup", SUBJECT)
+                  - figures["peak"].median("startup", figures["peak"].base))
+        yield ("peak", f"a tiny program: glibc's and {excess:.0f} KiB"
+               f" (aim: {TINY_EXCESS_KIB})", excess <= TINY_EXCESS_KIB)
+
+
+def draw(program, path, figures, names):
+    """The ratios of processor time and peak memory, as lines of tabs for chart.c."""
+    lines = [["", *names]]
+    for metric, title in (("cpu", "Processor time"), ("peak", "Peak memory")):
+        lines.append([f"{title}, of {figures[metric].base}'s"])
+        for workload in figures[metric].common:
+            lines.append([workload] + [f"{figures[metric].ratio(workload, name):.4f}"
+                                       for name in names])
+        lines.append(["geometric mean"] + [f"{figures[metric].mean(name):.4f}"
+                                           for name in names])
+    subprocess.run([program, path], check=True, text=True,
+                   input="".join("\t".join(line) + "\n" for line in lines))
+    print(f"\nChart: {path}")
+
+
+def several(choices):
+    """The type of an option that names some of the choices, divided by commas."""
+    def parse(text):
+        names = text.split(",")
+        for name in names:
+            if name not in choices:
+                raise argparse.ArgumentTypeError(
+                    f"no {name!r} among: {', '.join(choices)}")
+        return names
+    return parse
+
+
+def parse_arguments():
+    parser = support.arguments_parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--only", metavar="WORKLOAD,...",
+                        type=several([w.name for w in workloads.all_workloads("")]))
+    parser.add_argument("--allocators", metavar="NAME,...", type=lambda text: text.split(","),
+                        help="only these beside glibc; default: all that are installed")
+    parser.add_argument("--chart", metavar="FILE.svg", help="build/release/bench/chart.svg")
+    parser.add_argument("--tiny", action="store_true", help="tiny sizes: does it work at all?")
+    arguments = parser.parse_args()
+    if arguments.rounds < 1:
+        parser.error("--rounds must be above 0")
+    ours = support.both_policies(arguments.build)
+    peers = [*support.peers(), *arguments.allocator]
+    found = several([a.name for a in (*ours, *peers)])
+    if arguments.allocators:
+        try:
+            names = found(",".join(arguments.allocators))
+        except argparse.ArgumentTypeError as error:
+            parser.error(f"argument --allocators: {error}")
+        ours = [a for a in ours if a.name in names]
+        peers = [a for a in peers if a.name in names]
+    return arguments, ours, peers
+
+
+def print_results(machine, names, peers, chart, programs):
+    base = support.glibc().name
+    figures = {field: judge.Figures(
+        machine.values(field), [n for n in names if (field, n) != ("calls", CONTROL)],
+        base, CONTROL) for field, *_ in METRICS}
+    for metric in METRICS:
+        has_control = metric[0] in TIMED
+        print_metric(figures[metric[0]], [n for n in names if has_control or n != CONTROL],
+                     peers, metric)
+    if SUBJECT in names:
+        print("\nVerdict:\n")
+        for metric, text, is_reached in verdicts(figures, peers):
+            mark = {True: "reached", False: "NOT reached", None: "-"}[is_reached]
+            print(f"- {metric}: {text}: {mark}" if mark != "-" else f"- {metric}: {text}")
+    draw(os.path.join(programs, "chart"), chart, figures, [n for n in names if n not in
+                                                           (base, CONTROL)])
+
+
+def main():
+    arguments, ours, peers = parse_arguments()
+    programs = support.programs_of(arguments.build)
+    measured = [support.glibc(), *ours, *peers]
+    support.require_loadable(measured, [os.path.join(programs, "startup")])
+    settings = {allocator.name: allocator.settings for allocator in measured}
+    settings[CONTROL] = support.glibc().settings
+
+    machine = Machine(os.path.join(programs, "measure"))
+    chosen = [workload for workload in workloads.all_workloads(programs)
+              if not arguments.only or workload.name in arguments.only]
+    for workload in chosen:
+        if not workload.is_runnable():
+            print(f"without {workload.name}: {workload.tool} is not installed")
+    chosen = [workload for workload in chosen if workload.is_runnable()]
+    with tempfile.TemporaryDirectory() as folder:
+        for workload in chosen:
+            workload.prepare(folder, arguments.tiny)
+        measure_all(machine, chosen, settings, arguments.rounds, folder)
+
+    print_results(machine, list(settings), [peer.name for peer in peers],
+                  arguments.chart or os.path.join(programs, "chart.svg"), programs)
+    for (workload, name), why in machine.failures.items():
+        print(f"FAILED: {workload} under {name}: {why}", file=sys.stderr)
+    return 1 if machine.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
