@@ -7,11 +7,9 @@ counted by strace in one more run.  Status 1 when a workload failed or printed
 something else than under glibc.
 """
 
-import argparse
 import collections
 import os
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,13 +23,13 @@ SUBJECT = "cede default"
 ROUNDS = 5
 
 Run = collections.namedtuple("Run", "wall cpu faults peak")
-# field, title, factor to the unit shown, unit
+# field, title, how glibc's value is shown, factor to that unit
 METRICS = (
-    ("wall", "Time", 1000, "ms"),
-    ("cpu", "Processor time, user and system", 1000, "ms"),
-    ("faults", "Page faults", 1, ""),
-    ("calls", "System calls", 1, ""),
-    ("peak", "Peak memory", 1 / 1024, "MiB"),
+    ("wall", "Time", "{:,.0f} ms", 1000),
+    ("cpu", "Processor time, user and system", "{:,.0f} ms", 1000),
+    ("faults", "Page faults", "{:,.0f}", 1),
+    ("calls", "System calls", "{:,.0f}", 1),
+    ("peak", "Peak memory", "{:,.1f} MiB", 1 / 1024),
 )
 TIMED = ("wall", "cpu")
 
@@ -102,6 +100,15 @@ def assignments(settings, workload):
     return [f"{name}={value}" for name, value in {**workload.settings, **settings}.items()]
 
 
+def can_trace():
+    """Whether strace is installed and permitted."""
+    try:
+        return subprocess.run(["strace", "-qq", "-c", "-o", "/dev/null", "true"],
+                              stderr=subprocess.DEVNULL, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
 def progress(text):
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
@@ -120,7 +127,7 @@ def measure_all(machine, chosen, allocators, rounds, folder):
                 progress(f"round {number + 1}/{rounds} {workload.name} {name}")
                 if (workload.name, name) not in machine.failures:
                     machine.time(workload, name, allocators[name])
-    if shutil.which("strace"):
+    if can_trace():
         for workload in chosen:
             for name in allocators:
                 progress(f"system calls {workload.name} {name}")
@@ -133,38 +140,37 @@ def ratio_cell(figures, workload, name, is_timed):
     if name not in figures.values[workload]:
         return "-"
     text = f"{figures.ratio(workload, name):.2f}"
-    if is_timed:
-        ratios = figures.ratios(workload, name, figures.base)
-        text += f" ±{judge.quartile_spread(ratios) / 2:.0%}"
-    return text
+    return f"{text} ±{figures.spread(workload, name):.0%}" if is_timed else text
 
 
-def best_cell(figures, workload, peers):
+def best_cell(figures, workload, peers, is_timed):
     best = figures.best(workload, peers)
     if best is None or SUBJECT not in figures.values[workload]:
         return "-"
-    ratios = figures.ratios(workload, SUBJECT, best)
-    low, high = judge.interval(ratios)
-    return f"{judge.statistics.median(ratios):.2f} [{low:.2f}, {high:.2f}] {best}"
+    ratio, low, high = figures.against(workload, SUBJECT, best)
+    return f"{ratio:.2f} [{low:.2f}, {high:.2f}] {best}" if is_timed else f"{ratio:.2f} {best}"
 
 
 def print_metric(figures, names, peers, metric):
-    field, title, factor, unit = metric
-    others = [name for name in names if name != figures.base]
+    """`names`: the columns, the base first."""
+    field, title, form, factor = metric
+    base, *others = names
+    is_timed = field in TIMED
     has_best = bool(peers) and SUBJECT in names
     rows = []
-    for workload in figures.values:
-        if figures.base not in figures.values[workload]:
+    for workload, row in figures.values.items():
+        if base not in row:
             continue
-        rows.append([workload, f"{figures.median(workload, figures.base) * factor:,.0f}"]
-                    + [ratio_cell(figures, workload, name, field in TIMED) for name in others]
-                    + ([best_cell(figures, workload, peers)] if has_best else []))
-    if figures.common:
-        rows.append(["geometric mean", ""] + [f"{figures.mean(name):.3f}" for name in others]
-                    + ([""] if has_best else []))
-    print(f"\n{title}, of {figures.base}'s:\n")
-    support.print_table(["", f"{figures.base} {unit}".strip(), *others]
-                        + ([f"{SUBJECT} / best peer"] if has_best else []), rows)
+        rows.append([workload, form.format(figures.median(workload, base) * factor)]
+                    + [ratio_cell(figures, workload, name, is_timed) for name in others]
+                    + [best_cell(figures, workload, peers, is_timed)] * has_best)
+    if not figures.common:
+        print(f"\n{title}: nothing to compare")
+        return
+    rows.append(["geometric mean", ""] + [f"{figures.mean(name):.3f}" for name in others]
+                + [""] * has_best)
+    print(f"\n{title}, of {base}'s:\n")
+    support.print_table(["", *names] + [f"{SUBJECT} / best peer"] * has_best, rows)
 
 
 def verdicts(figures, peers):
@@ -173,7 +179,7 @@ def verdicts(figures, peers):
     for metric in ("wall", "cpu", "peak"):
         doubt = figures[metric].doubt()
         if doubt:
-            yield metric, f"no verdict, the machine was too noisy: {doubt}", None
+            yield metric, f"no verdict, {doubt}", None
         elif metric == "peak":
             yield metric, *judge.base_verdict(figures[metric], SUBJECT, PEAK_OF_GLIBC)
             yield metric, *judge.each_verdict(figures[metric], SUBJECT, glibc, PEAK_OF_EACH)
@@ -203,72 +209,63 @@ def draw(program, path, figures, names):
     print(f"\nChart: {path}")
 
 
-def several(choices):
-    """The type of an option that names some of the choices, divided by commas."""
-    def parse(text):
-        names = text.split(",")
-        for name in names:
-            if name not in choices:
-                raise argparse.ArgumentTypeError(
-                    f"no {name!r} among: {', '.join(choices)}")
-        return names
-    return parse
+def picked(parser, text, things):
+    """Those that `text` names, divided by commas; all without a text."""
+    names = text.split(",") if text else [thing.name for thing in things]
+    for name in names:
+        if name not in (thing.name for thing in things):
+            parser.error(f"no {name!r} among: {', '.join(thing.name for thing in things)}")
+    return [thing for thing in things if thing.name in names]
 
 
 def parse_arguments():
+    """(arguments, allocators, peers, workloads), what was picked of them; glibc always."""
     parser = support.arguments_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--only", metavar="WORKLOAD,...",
-                        type=several([w.name for w in workloads.all_workloads("")]))
-    parser.add_argument("--allocators", metavar="NAME,...", type=lambda text: text.split(","),
-                        help="only these beside glibc; default: all that are installed")
+    parser.add_argument("--only", metavar="WORKLOAD,...", help="only these workloads")
+    parser.add_argument("--allocators", metavar="NAME,...", help="only these beside glibc")
     parser.add_argument("--chart", metavar="FILE.svg", help="build/release/bench/chart.svg")
     parser.add_argument("--tiny", action="store_true", help="tiny sizes: does it work at all?")
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error("--rounds must be above 0")
-    ours = support.both_policies(arguments.build)
     peers = [*support.peers(), *arguments.allocator]
-    found = several([a.name for a in (*ours, *peers)])
-    if arguments.allocators:
-        try:
-            names = found(",".join(arguments.allocators))
-        except argparse.ArgumentTypeError as error:
-            parser.error(f"argument --allocators: {error}")
-        ours = [a for a in ours if a.name in names]
-        peers = [a for a in peers if a.name in names]
-    return arguments, ours, peers
+    allocators = picked(parser, arguments.allocators,
+                        [*support.both_policies(arguments.build), *peers])
+    chosen = picked(parser, arguments.only,
+                    workloads.all_workloads(support.programs_of(arguments.build)))
+    return (arguments, [support.glibc(), *allocators],
+            [peer for peer in peers if peer in allocators], chosen)
 
 
 def print_results(machine, names, peers, chart, programs):
-    base = support.glibc().name
-    figures = {field: judge.Figures(
-        machine.values(field), [n for n in names if (field, n) != ("calls", CONTROL)],
-        base, CONTROL) for field, *_ in METRICS}
+    """`names`: the base first, then the control."""
+    figures = {}
     for metric in METRICS:
-        has_control = metric[0] in TIMED
-        print_metric(figures[metric[0]], [n for n in names if has_control or n != CONTROL],
-                     peers, metric)
+        field = metric[0]
+        columns = [name for name in names if name != CONTROL or field in TIMED]
+        compared = names if field != "calls" else columns
+        figures[field] = judge.Figures(machine.values(field), compared, names[0], CONTROL)
+        print_metric(figures[field], columns, peers, metric)
+    if not figures["cpu"].common:
+        return
     if SUBJECT in names:
         print("\nVerdict:\n")
         for metric, text, is_reached in verdicts(figures, peers):
-            mark = {True: "reached", False: "NOT reached", None: "-"}[is_reached]
-            print(f"- {metric}: {text}: {mark}" if mark != "-" else f"- {metric}: {text}")
-    draw(os.path.join(programs, "chart"), chart, figures, [n for n in names if n not in
-                                                           (base, CONTROL)])
+            mark = {True: ": reached", False: ": NOT reached", None: ""}[is_reached]
+            print(f"- {metric}: {text}{mark}")
+    draw(os.path.join(programs, "chart"), chart, figures, names[2:])
 
 
 def main():
-    arguments, ours, peers = parse_arguments()
+    arguments, allocators, peers, chosen = parse_arguments()
     programs = support.programs_of(arguments.build)
-    measured = [support.glibc(), *ours, *peers]
-    support.require_loadable(measured, [os.path.join(programs, "startup")])
-    settings = {allocator.name: allocator.settings for allocator in measured}
-    settings[CONTROL] = support.glibc().settings
+    support.require_loadable(allocators, [os.path.join(programs, "startup")])
+    base, *others = allocators
+    settings = {base.name: base.settings, CONTROL: base.settings,
+                **{allocator.name: allocator.settings for allocator in others}}
 
     machine = Machine(os.path.join(programs, "measure"))
-    chosen = [workload for workload in workloads.all_workloads(programs)
-              if not arguments.only or workload.name in arguments.only]
     for workload in chosen:
         if not workload.is_runnable():
             print(f"without {workload.name}: {workload.tool} is not installed")

@@ -76,6 +76,15 @@ class Figures:
         return min((name for name in peers if name in self.values[workload]),
                    key=lambda name: self.ratio(workload, name), default=None)
 
+    def against(self, workload, name, to):
+        """(ratio, low, high)"""
+        ratios = self.ratios(workload, name, to)
+        return statistics.median(ratios), *interval(ratios)
+
+    def spread(self, workload, name):
+        """Half the quartile spread of the ratios to the base: a "plus or minus"."""
+        return quartile_spread(self.ratios(workload, name, self.base)) / 2
+
     def noisy(self):
         """The workloads whose ratios say little."""
         def is_noisy(workload):
@@ -90,13 +99,15 @@ class Figures:
             return "no workload ran under every allocator"
         rounds = min(len(runs) for runs in self.values[self.common[0]].values())
         if rounds < ROUNDS_NEEDED:
-            return f"{rounds} rounds are too few, {ROUNDS_NEEDED} are needed"
+            return f"{rounds} of {ROUNDS_NEEDED} rounds that an interval needs"
         drift = abs(self.mean(self.control) - 1)
         if drift > DRIFT_LIMIT:
-            return f"{self.base} differs from itself by {drift:.1%}, more than {DRIFT_LIMIT:.0%}"
+            return ("the machine was too noisy:"
+                    f" {self.base} differs from itself by {drift:.1%}, more than {DRIFT_LIMIT:.0%}")
         noisy = self.noisy()
         if len(noisy) > NOISY_LIMIT * len(self.common):
-            return (f"{self.base} differs from itself by more than {SPREAD_LIMIT:.0%} in"
+            return ("the machine was too noisy:"
+                    f" {self.base} differs from itself by more than {SPREAD_LIMIT:.0%} in"
                     f" {len(noisy)} of {len(self.common)} workloads: {', '.join(noisy)}")
         return None
 
@@ -121,11 +132,9 @@ def each_verdict(figures, subject, peers, limit):
     above = []
     for workload in figures.common:
         best = figures.best(workload, peers)
-        ratios = figures.ratios(workload, subject, best)
-        low, high = interval(ratios)
+        ratio, low, high = figures.against(workload, subject, best)
         if workload not in noisy and high > limit:
-            above.append(f"{workload} {statistics.median(ratios):.2f}"
-                         f" [{low:.2f}, {high:.2f}] {best}")
+            above.append(f"{workload} {ratio:.2f} [{low:.2f}, {high:.2f}] {best}")
     names = "the best peer" if len(peers) > 1 else peers[0]
     text = f"workloads above {limit} of {names}: {', '.join(above) or 'none'}"
     if noisy:

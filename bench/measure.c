@@ -7,16 +7,19 @@
  * writes one line to the descriptor FD: seconds on the clock, seconds of processor
  * time (user and system), page faults, and the peak of resident memory in KiB; of the
  * program and the children it waited for, whose largest makes the peak.  Exits with
- * the program's status, or 128 and the signal that ended it.
+ * the program's status, or 128 and the signal that ended it; killed, it takes the
+ * program along.
  *
  * It exists because a process inherits the peak of the one that started it until it
  * calls exec, and keeps it: started from an interpreter, every tiny program would
  * have the interpreter's peak.
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -51,6 +54,7 @@ int main(int argc, char **argv)
 	/* Not vfork: a child that borrowed our memory would have our peak. */
 	child = fork();
 	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		for (; *program != NULL && strchr(*program, '=') != NULL; program++)
 			putenv(*program);
 		if (*program != NULL)

@@ -34,7 +34,7 @@ class Judge(unittest.TestCase):
     def test_noisy(self):
         self.assertIn("w0, w1", figures(noise=0.5).doubt())
         self.assertIn("differs from itself by 5", figures(drift=1.05).doubt())
-        self.assertIn("4 rounds", figures(rounds=4).doubt())
+        self.assertIn("4 of 5 rounds", figures(rounds=4).doubt())
 
     def test_few_noisy(self):
         """They take part in the mean, and are judged by themselves no more."""

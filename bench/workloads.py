@@ -74,7 +74,7 @@ class Interpreter(Workload):
     settings = {"PYTHONMALLOC": "malloc", "PYTHONHASHSEED": "0"}
 
     def prepare(self, folder, is_tiny):
-        self.command = [sys.executable, "-S", "-E", os.path.join(HERE, "interpreter.py"),
+        self.command = [sys.executable, "-S", os.path.join(HERE, "interpreter.py"),
                         "50" if is_tiny else "5000"]
 
 

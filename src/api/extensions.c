@@ -9,6 +9,7 @@
 #include "api/export.h"
 #include "cede/cede.h"
 #include "heap/audit.h"
+#include "heap/cache.h"
 #include "heap/heap.h"
 #include "heap/purger.h"
 #include "heap/registry.h"
@@ -30,6 +31,7 @@ EXPORT int cede_mallopt(int param, int value)
 		accepted = value >= 0 && (size_t)value <= MAX_MXFAST;
 	else
 		accepted = settings_mallopt(&settings, param, value);
+	cache_configure();
 	lock_release(&main_arena.lock);
 	return accepted;
 }
@@ -53,14 +55,26 @@ static size_t trim_arenas(size_t pad)
 	return gone;
 }
 
+/*
+ * Statistics count what is cached as free: it is freed first, as far as its threads
+ * are not at work this moment.
+ */
+static void count_cached(void)
+{
+	(void)registry_self();
+	(void)cache_drain_idle(true);
+}
+
 EXPORT int cede_malloc_trim(size_t pad)
 {
 	size_t gone = 0;
 
 	(void)registry_self();
 	/* Pages first, outside the locks: then moving the ends is quick. */
-	if (policy_is_default())
+	if (policy_is_default()) {
+		(void)cache_drain_idle(true);
 		gone = purger_release(SIZE_MAX);
+	}
 	return (gone + trim_arenas(pad)) != 0;
 }
 
@@ -69,6 +83,7 @@ EXPORT size_t cede_release(size_t max_bytes)
 	(void)registry_self();
 	if (!policy_is_default())
 		return trim_arenas(0);
+	(void)cache_drain_idle(true);
 	return purger_release(max_bytes != 0 ? max_bytes : SIZE_MAX);
 }
 
@@ -78,7 +93,7 @@ EXPORT int cede_stats(struct cede_stats *out, size_t size)
 
 	if (out == NULL)
 		return EINVAL;
-	(void)registry_self();
+	count_cached();
 	stats_fill(&all);
 	memset(out, 0, size);
 	memcpy(out, &all, size < sizeof(all) ? size : sizeof(all));
@@ -94,7 +109,7 @@ static void to_stderr(void *ctx, const char *text, size_t length)
 /* To descriptor 2 and not to the stream, whose buffer would be a block more. */
 EXPORT void cede_malloc_stats(void)
 {
-	(void)registry_self();
+	count_cached();
 	text_malloc_stats(to_stderr, NULL);
 }
 
@@ -107,14 +122,14 @@ EXPORT int cede_malloc_info(int options, void *stream)
 {
 	if (options != 0)
 		return EINVAL;
-	(void)registry_self();
+	count_cached();
 	text_malloc_info(to_stream, stream);
 	return 0;
 }
 
 EXPORT void cede_mallinfo2(struct mallinfo2 *out)
 {
-	(void)registry_self();
+	count_cached();
 	text_mallinfo2(out);
 }
 

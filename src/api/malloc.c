@@ -8,6 +8,7 @@
 #include "api/export.h"
 #include "cede/cede.h"
 #include "heap/audit.h"
+#include "heap/cache.h"
 #include "heap/extent.h"
 #include "heap/heap.h"
 #include "heap/misuse.h"
@@ -15,10 +16,9 @@
 #include "heap/purger.h"
 #include "heap/registry.h"
 
-/* The arena of a given block; false when a handler finds its own thread in it. */
-static inline bool enter_owner(struct arena *a)
+/* Locks an arena; false when a signal handler finds its own thread in it. */
+static inline bool enter(struct arena *a)
 {
-	(void)registry_self();
 	if (likely(lock_try(&a->lock)))
 		return true;
 	if (lock_is_mine(&a->lock))
@@ -50,10 +50,10 @@ static inline struct chunk *alloc_locked(struct arena *a, size_t alignment, size
 }
 
 /*
- * The arena is locked.  By this very thread: a signal handler has interrupted it,
- * and another arena must do, or a mapping, which needs none.
+ * From `a`, or, when a signal handler has interrupted this very thread in it, from
+ * another arena or a mapping, which needs none.
  */
-static NOINLINE struct chunk *alloc_contended(struct arena *a, size_t alignment, size_t size)
+static NOINLINE struct chunk *alloc_again(struct arena *a, size_t alignment, size_t size)
 {
 	struct chunk *c;
 
@@ -74,20 +74,20 @@ static NOINLINE struct chunk *alloc_contended(struct arena *a, size_t alignment,
 static COLD struct chunk *alloc_elsewhere(struct arena *a, size_t alignment, size_t size)
 {
 	purger_settle();
-	return alloc_contended(arena_other(a), alignment, size);
+	return alloc_again(arena_other(a), alignment, size);
 }
 
 /* A chunk in use from the thread's arena, or from wherever there is memory. */
 static inline struct chunk *alloc(size_t alignment, size_t size)
 {
-	struct arena *a = registry_arena();
+	struct arena *a = registry_arena(registry_self());
 	struct chunk *c;
 
-	if (likely(lock_try(&a->lock))) {
+	if (likely(enter(a))) {
 		c = alloc_locked(a, alignment, size);
 		leave(a);
 	} else {
-		c = alloc_contended(a, alignment, size);
+		c = alloc_again(a, alignment, size);
 	}
 	return likely(c != NULL) ? c : alloc_elsewhere(a, alignment, size);
 }
@@ -102,13 +102,32 @@ static inline void *perturbed(void *block, size_t bytes)
 	return block;
 }
 
-EXPORT void *cede_malloc(size_t bytes)
+/* From the heap, without a cache. */
+static NOINLINE void *malloc_direct(size_t bytes)
 {
 	struct chunk *c;
 
 	if (too_large(bytes) || unlikely((c = alloc(0, request_to_size(bytes))) == NULL))
 		return out_of_memory();
 	return perturbed(chunk_to_block(c), bytes);
+}
+
+/* The cache has no block of the class: it is filled, unless it has no part in this. */
+static NOINLINE void *malloc_slow(size_t bytes)
+{
+	void *block = cache_refill(registry_self(), class_of_request(bytes));
+
+	return block != NULL ? block : malloc_direct(bytes);
+}
+
+EXPORT void *cede_malloc(size_t bytes)
+{
+	void *block;
+
+	if (unlikely(bytes >= cache_requests_below()))
+		return malloc_direct(bytes);
+	block = cache_pop(thread_self, class_of_request(bytes));
+	return likely(block != NULL) ? block : malloc_slow(bytes);
 }
 
 /* The chunk of a block that the program passed in; nothing of it is read yet. */
@@ -119,20 +138,27 @@ static inline struct chunk *chunk_given(void *block, const char *function)
 	return block_to_chunk(block);
 }
 
-/* A handler's free, of an arena that its thread was at work in: for later. */
-static COLD void defer(struct arena *a, struct chunk *c)
+/* The class that a chunk of a cached size counts as, else CLASS_NONE. */
+static unsigned class_of_chunk(const struct chunk *c)
 {
-	c->fd = __atomic_load_n(&a->deferred, __ATOMIC_RELAXED);
-	while (!__atomic_compare_exchange_n(&a->deferred, &c->fd, c, false, __ATOMIC_RELEASE,
-	                                    __ATOMIC_RELAXED))
-		;
+	size_t size = chunk_peek(c) & ~SIZE_BITS;
+
+	return size < cache_chunks_below() ? class_down[size / CHUNK_ALIGN] : CLASS_NONE;
 }
 
-EXPORT void cede_free(void *block)
+/* A block that bears the key of cached ones: it is one, or only looks like it. */
+static COLD void check_marked(struct chunk *c, const char *function)
 {
-	struct chunk *c;
-	struct arena *a;
+	if (cache_holds(registry_self(), class_of_chunk(c), chunk_to_block(c)))
+		misuse(function, chunk_to_block(c), "double free");
+}
+
+/* To the heap, without a cache. */
+static NOINLINE void free_direct(void *block)
+{
 	unsigned perturb = SETTING(perturb);
+	struct arena *a;
+	struct chunk *c;
 	bool tell = false;
 
 	if (block == NULL)
@@ -144,9 +170,10 @@ EXPORT void cede_free(void *block)
 		return;
 	}
 	if (unlikely(perturb != 0))
-		memset(chunk_to_block(c), (int)perturb, chunk_usable(c));
-	if (!enter_owner(a)) {
-		defer(a, c);
+		memset(block, (int)perturb, chunk_usable(c));
+	(void)registry_self();
+	if (unlikely(!enter(a))) {
+		free_defer(a, c);
 		return;
 	}
 	free_chunk(a, c);
@@ -157,6 +184,33 @@ EXPORT void cede_free(void *block)
 		purger_tell();
 }
 
+/* The cache did not take it: it makes room, unless it has no part in this. */
+static NOINLINE void free_slow(void *block)
+{
+	struct chunk *c;
+	unsigned class;
+
+	if (block == NULL)
+		return;
+	c = chunk_given(block, "free");
+	if (owner_of(c, "free") != NULL) {
+		class = class_of_chunk(c);
+		if (unlikely(cache_marked(block)))
+			check_marked(c, "free");
+		if (class != CLASS_NONE && cache_make_room(registry_self(), class, block))
+			return;
+	}
+	free_direct(block);
+}
+
+EXPORT void cede_free(void *block)
+{
+	if (unlikely(cache_chunks_below() == 0))
+		free_direct(block);
+	else if (unlikely(!cache_take(block)))
+		free_slow(block);
+}
+
 EXPORT void *cede_calloc(size_t count, size_t each)
 {
 	struct arena *a;
@@ -165,13 +219,18 @@ EXPORT void *cede_calloc(size_t count, size_t each)
 
 	if (unlikely(__builtin_mul_overflow(count, each, &bytes)) || too_large(bytes))
 		return out_of_memory();
+	if (bytes < cache_requests_below()) {
+		void *block = cede_malloc(bytes);
+
+		return block != NULL ? memset(block, 0, bytes) : NULL;
+	}
 	size = request_to_size(bytes);
-	a = registry_arena();
-	if (likely(lock_try(&a->lock))) {
+	a = registry_arena(registry_self());
+	if (likely(enter(a))) {
 		c = alloc_chunk_zero(a, size, &stale);
 		leave(a);
 	} else {
-		c = alloc_contended(a, 0, size);
+		c = alloc_again(a, 0, size);
 	}
 	if (unlikely(c == NULL) && (c = alloc_elsewhere(a, 0, size)) == NULL)
 		return out_of_memory();
@@ -220,7 +279,10 @@ EXPORT void *cede_realloc(void *block, size_t bytes)
 	a = owner_of(c, "realloc");
 	if (a == NULL)
 		return realloc_mapped(c, bytes);
-	if (enter_owner(a)) {
+	if (unlikely(cache_marked(block)))
+		check_marked(c, "realloc");
+	(void)registry_self();
+	if (likely(enter(a))) {
 		resized = realloc_in_place(a, c, request_to_size(bytes));
 		leave(a);
 	}

@@ -32,6 +32,14 @@ size_t arena_count(void)
 	return __atomic_load_n(&arenas, __ATOMIC_RELAXED);
 }
 
+bool arena_any_mine(void)
+{
+	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
+		if (lock_is_mine(&a->lock))
+			return true;
+	return false;
+}
+
 static bool may_create(void)
 {
 	if (settings.arena_max != 0)
@@ -124,11 +132,16 @@ void arena_detach(struct arena *a)
 	lock_release(&arenas_lock);
 }
 
-struct arena *arena_other(const struct arena *avoid)
+struct arena *arena_other(struct arena *avoid)
 {
 	struct arena *a = NULL;
 
-	lock_acquire(&arenas_lock);
+	/* A handler must not wait here for who waits for what its thread holds. */
+	if (!lock_try(&arenas_lock)) {
+		if (arena_any_mine())
+			return avoid;
+		lock_acquire(&arenas_lock);
+	}
 	if (arenas == 1 && may_create())
 		a = create();
 	if (a == NULL)

@@ -111,11 +111,14 @@ void arena_detach(struct arena *a);
 
 /*
  * The arena to try after `a` had no memory, or when `a` is busy with an
- * operation of this very thread (a signal handler).  Never NULL.
+ * operation of this very thread (a signal handler).  Never NULL; `a` itself when
+ * there is no other.
  */
-struct arena *arena_other(const struct arena *a);
+struct arena *arena_other(struct arena *a);
 
 size_t arena_count(void);
+/* Whether the calling thread holds any arena's lock. */
+bool arena_any_mine(void);
 extern struct lock arenas_lock;
 
 /*

@@ -164,6 +164,14 @@ void free_consolidate(struct arena *a)
 	}
 }
 
+COLD void free_defer(struct arena *a, struct chunk *c)
+{
+	c->fd = __atomic_load_n(&a->deferred, __ATOMIC_RELAXED);
+	while (!__atomic_compare_exchange_n(&a->deferred, &c->fd, c, false, __ATOMIC_RELEASE,
+	                                    __ATOMIC_RELAXED))
+		;
+}
+
 void free_deferred(struct arena *a)
 {
 	struct chunk *c = __atomic_exchange_n(&a->deferred, NULL, __ATOMIC_ACQUIRE), *next;

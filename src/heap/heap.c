@@ -1,6 +1,7 @@
 #include "heap/heap.h"
 
 #include "base/fmt.h"
+#include "heap/cache.h"
 #include "heap/misuse.h"
 #include "os/os.h"
 
@@ -31,6 +32,7 @@ void heap_start(void)
 		settings.mxfast = 0;
 	arena_init(&main_arena, 0);
 	main_arena.contiguous = true;
+	cache_configure();
 	fork_register();
 }
 

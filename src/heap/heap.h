@@ -71,7 +71,9 @@ void free_chunk(struct arena *a, struct chunk *c);
 /* Merging alone.  `clean`: the chunk's whole pages were given back. */
 void free_merge(struct arena *a, struct chunk *c, bool clean);
 
-/* Frees what signal handlers left (arena.h, deferred). */
+/* A handler's free, of an arena that its thread was at work in: for later. */
+void free_defer(struct arena *a, struct chunk *c);
+/* Frees what signal handlers left. */
 void free_deferred(struct arena *a);
 
 /* Empties the fast bins into the unsorted bin, merging. */

@@ -1,5 +1,6 @@
 #include "heap/purger.h"
 
+#include "heap/cache.h"
 #include "heap/claim.h"
 #include "heap/extent.h"
 #include "heap/heap.h"
@@ -95,10 +96,10 @@ static size_t tick(struct arena *a)
 	return dirty;
 }
 
-/* Ticks every arena; returns the bytes that wait still. */
+/* Empties idle caches and ticks every arena; returns whether more is to come. */
 static size_t pass(void)
 {
-	size_t left = 0;
+	size_t left = cache_drain_idle(false);
 
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
 		left += tick(a);
@@ -108,7 +109,7 @@ static size_t pass(void)
 
 static size_t published(void)
 {
-	size_t sum = 0;
+	size_t sum = __atomic_load_n(&cache_free_bytes, __ATOMIC_SEQ_CST);
 
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
 		sum += __atomic_load_n(&a->dirty_published, __ATOMIC_SEQ_CST);
@@ -147,6 +148,8 @@ static void start(void)
 	if (os_thread_start(run, "cede-purger"))
 		return;
 	(void)state_change(PURGER_AWAKE, PURGER_ABSENT);
+	cache_configure();
+	(void)cache_drain_idle(true);
 	/* From now on every free may be asked to do a pass. */
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a)) {
 		lock_acquire(&a->lock);
@@ -208,8 +211,8 @@ size_t purger_release(size_t max)
 
 void purger_settle(void)
 {
-	/* Not in a handler that interrupted this thread's own release. */
-	if (lock_is_mine(&purge_lock))
+	/* Not in a handler that interrupted its thread where the purger waits for it. */
+	if (lock_is_mine(&purge_lock) || arena_any_mine())
 		return;
 	lock_acquire(&purge_lock);
 	lock_release(&purge_lock);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 
+#include "heap/cache.h"
 #include "heap/heap.h"
 #include "os/os.h"
 
@@ -16,7 +17,9 @@ struct record {
 #define LOOK 32
 #define RECORDS_BYTES ((size_t)64 << 10)
 
-__thread struct thread *thread_self;
+/* Where a new thread's fast paths look: nothing to take, no room to give. */
+struct thread thread_nobody;
+__thread struct thread *thread_self = &thread_nobody;
 
 static struct lock registry_lock = LOCK_INIT(RANK_REGISTRY);
 /* All guarded by registry_lock. */
@@ -25,6 +28,7 @@ static struct record first;           /* the first thread must not wait for memo
 static struct record shared;          /* of threads that find no memory for one */
 static struct record *all, *look_next;
 static struct record *spare, *spare_end;
+static size_t records;
 static uint32_t generation;           /* counts forks */
 
 static struct record *make(void)
@@ -72,6 +76,7 @@ static struct record *find_dead(void)
 
 		look_next = (struct record *)r->thread.next;
 		if (&r->thread != thread_self && is_dead(r)) {
+			cache_empty(&r->thread);
 			/* A fork let go of all arenas but the caller's. */
 			if (r->generation == generation)
 				arena_detach(r->thread.arena);
@@ -91,8 +96,25 @@ static struct record *take_record(void)
 	if (r == NULL)
 		return NULL;
 	r->thread.next = (struct thread *)all;
-	all = r;
+	r->thread.cache_lock.rank = RANK_CACHE;
+	__atomic_store_n(&records, records + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&all, r, __ATOMIC_RELEASE);
 	return r;
+}
+
+size_t registry_count(void)
+{
+	return __atomic_load_n(&records, __ATOMIC_RELAXED) + 1;
+}
+
+struct thread *registry_first(void)
+{
+	return (struct thread *)__atomic_load_n(&all, __ATOMIC_ACQUIRE);
+}
+
+bool registry_is_orphan(const struct thread *t)
+{
+	return ((const struct record *)t)->generation != generation;
 }
 
 NOINLINE struct thread *registry_enter(void)
@@ -109,6 +131,7 @@ NOINLINE struct thread *registry_enter(void)
 	r = take_record();
 	if (r != NULL) {
 		lock_alive(r);
+		r->thread.caching = policy_is_default();
 		__atomic_store_n(&r->thread.arena, arena_attach(), __ATOMIC_RELAXED);
 	} else {
 		r = &shared;
@@ -137,8 +160,12 @@ void registry_fork_child(void)
 
 	generation++;
 	lock_thread_begin();
-	arena_fork_child(r != NULL ? r->thread.arena : NULL);
-	if (r != NULL && r != &shared)
+	arena_fork_child(r->thread.arena);
+	if (&r->thread == &thread_nobody)
+		r = NULL;
+	if (r != NULL && r != &shared) {
+		cache_fork_child(&r->thread);
 		lock_alive(r);
+	}
 	lock_fork_child(&registry_lock);
 }

@@ -14,17 +14,7 @@
 #ifndef CEDE_HEAP_REGISTRY_H
 #define CEDE_HEAP_REGISTRY_H
 
-#include "heap/arena.h"
-
-struct thread {
-	struct arena *arena; /* written by its own thread only; atomic, because that
-	                        the dead thread's last use comes before the next one's
-	                        first is known to the kernel alone */
-	struct thread *next; /* const once listed */
-};
-
-/* The calling thread's record; NULL until registry_enter. */
-extern __thread struct thread *thread_self HIDDEN;
+#include "heap/thread.h"
 
 /*
  * Before a thread's first use of the heap; the very first call starts the heap.
@@ -36,13 +26,22 @@ static inline struct thread *registry_self(void)
 {
 	struct thread *t = thread_self;
 
-	return likely(t != NULL) ? t : registry_enter();
+	return likely(t != &thread_nobody) ? t : registry_enter();
 }
 
-static inline struct arena *registry_arena(void)
+static inline struct arena *registry_arena(const struct thread *t)
 {
-	return __atomic_load_n(&registry_self()->arena, __ATOMIC_RELAXED);
+	return __atomic_load_n(&t->arena, __ATOMIC_RELAXED);
 }
+
+/* Records made so far, at least 1. */
+size_t registry_count(void);
+
+/* The first of all records, dead ones too; they go on by `next`. */
+struct thread *registry_first(void);
+
+/* Whether its thread stayed in the parent of a fork. */
+bool registry_is_orphan(const struct thread *t);
 
 /* Around fork, with the registry's lock held from prepare on. */
 void registry_fork_prepare(void);

@@ -19,6 +19,7 @@
 enum lock_rank {
 	RANK_PURGE,     /* one pass of giving back at a time */
 	RANK_REGISTRY,  /* records of threads */
+	RANK_CACHE,     /* one thread's cache */
 	RANK_ARENAS,    /* list of arenas, free list, counts of threads */
 	RANK_ARENA,     /* one arena's heap; order: its index */
 	RANK_METADATA   /* records' own memory */

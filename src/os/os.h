@@ -80,6 +80,11 @@ void os_yield(void);
 /* ---- threads and time (os/thread.c) ---- */
 
 uint32_t os_thread_id(void);
+/*
+ * A memory barrier in every running thread of the process (membarrier).  False
+ * when the system has none.  Linux 4.14.
+ */
+bool os_barrier_everywhere(void) MUST_USE;
 uint64_t os_now_ms(void);
 
 /*
@@ -94,6 +99,8 @@ bool os_thread_start(void (*run)(void), const char *name) MUST_USE;
 
 /* CPUs this process may run on, at least 1. */
 unsigned os_cpu_count(void);
+/* A number that differs from process to process. */
+size_t os_random(void);
 /* Whether the kernel started the program with raised rights (AT_SECURE). */
 bool os_is_secure(void);
 /*

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <linux/membarrier.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -21,6 +22,16 @@ void os_futex_wait(uint32_t *word, uint32_t expected, int64_t timeout_ms)
 void os_futex_wake(uint32_t *word, int count)
 {
 	sys(SYS_futex, word, FUTEX_WAKE_PRIVATE, count);
+}
+
+bool os_barrier_everywhere(void)
+{
+	long result = sys(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0);
+
+	/* EPERM: the process has not said yet that it will use it. */
+	if (result == -EPERM && sys(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0) == 0)
+		result = sys(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0);
+	return result == 0;
 }
 
 void os_yield(void)

@@ -4,9 +4,13 @@
 #ifndef TESTS_DEATH_CRIMES_H
 #define TESTS_DEATH_CRIMES_H
 
-#define IN_DEFAULT 1u
-#define IN_CLASSIC 2u
-#define IN_BOTH    (IN_DEFAULT | IN_CLASSIC)
+/* Where a crime is one: the default policy, classic, and default without caches,
+ * whose frees reach the heap at once. */
+#define IN_DEFAULT  1u
+#define IN_CLASSIC  2u
+#define IN_UNCACHED 4u
+#define IN_HEAP     (IN_CLASSIC | IN_UNCACHED)
+#define IN_ALL      (IN_DEFAULT | IN_HEAP)
 
 struct crime {
 	const char *name;

@@ -3,9 +3,9 @@
  * SIGABRT, having written one line that names the call, the pointer and what is
  * wrong.
  *
- *   death default|classic [crime ...]
+ *   death default|uncached|classic [crime ...]
  *
- * CEDE_OPTIONS must name the same policy.  Layer: tests.  The crimes that write to
+ * CEDE_OPTIONS must name the same policy; uncached is default without caches.  Layer: tests.  The crimes that write to
  * headers know the chunk of heap/chunk.h.
  */
 #include <regex.h>
@@ -35,6 +35,8 @@ static void child_commit(const struct crime *crime, int output)
 	dup2(output, STDERR_FILENO);
 	alarm(10);
 	crime->commit();
+	/* What a cache took in unseen is noticed when it leaves it. */
+	heap_trim(0);
 	_exit(0);
 }
 
@@ -108,6 +110,8 @@ static unsigned policy_named(const char *name)
 {
 	if (strcmp(name, "classic") == 0)
 		return IN_CLASSIC;
+	if (strcmp(name, "uncached") == 0)
+		return IN_UNCACHED;
 	return strcmp(name, "default") == 0 ? IN_DEFAULT : 0;
 }
 
@@ -117,9 +121,12 @@ int main(int argc, char **argv)
 	size_t ran = 0, failed = 0;
 
 	if (policy == 0) {
-		dprintf(2, "usage: death default|classic [crime ...]\n");
+		dprintf(2, "usage: death default|uncached|classic [crime ...]\n");
 		return 2;
 	}
+	/* Read at the heap's first use, in the children. */
+	if (policy == IN_UNCACHED)
+		CHECK(setenv("CEDE_OPTIONS", "policy=default,background=off", 1) == 0);
 	named =
 	    mmap(NULL, sizeof(void *), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	CHECK(named != MAP_FAILED);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "heap/cache.h"
 #include "heap/registry.h"
 
 #define BREAK_ROOM ((size_t)1 << 30)
@@ -182,6 +183,8 @@ struct arena *script_heap(enum policy policy)
 	if (policy == POLICY_DEFAULT)
 		settings.mxfast = 0;
 	settings.mmap_threshold = SIZE_MAX;
+	/* What a test frees is free: no cache keeps it. */
+	cache_requests = cache_chunks = 0;
 	next = a->next;
 	threads = a->threads;
 	memset(a, 0, sizeof(*a));

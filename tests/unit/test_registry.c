@@ -121,7 +121,7 @@ static void records_and_arenas_are_used_again(void)
 
 static void *enter_by_itself(void *unused)
 {
-	EXPECT(thread_self == NULL);
+	EXPECT(thread_self == &thread_nobody);
 	errno = 77;
 	EXPECT(registry_self() != NULL && errno == 77);
 	EXPECT(registry_self() == thread_self && lock_self == os_thread_id());

@@ -1,0 +1,438 @@
+#include "heap/cache.h"
+
+#include "heap/audit.h"
+#include "heap/bins.h"
+#include "heap/extent.h"
+#include "heap/misuse.h"
+#include "heap/purger.h"
+#include "heap/registry.h"
+#include "os/os.h"
+
+/*
+ * A bin's array: first 2 to 16 slots of a small area that all classes share, so
+ * that a thread of few blocks touches few pages; once it has grown, a place of its
+ * own in the large area.  Capacities double at each miss, up to a class's bytes and
+ * the thread's.
+ */
+#define SMALL_SLOTS   16
+#define CLASS_SLOTS   2048
+#define CLASS_BYTES   ((size_t)2 << 20)
+#define FIRST_BYTES   ((size_t)64 << 10)
+#define THREAD_BYTES  ((size_t)4 << 20)
+#define TOTAL_BYTES   ((size_t)128 << 20)
+#define RUN           64 /* blocks that move under one lock of an arena */
+
+size_t cache_requests, cache_chunks, cache_key;
+size_t cache_free_bytes;
+
+static uint32_t large_slots[CLASSES + 1]; /* where a class's place begins */
+
+static unsigned most_slots(unsigned class)
+{
+	size_t slots = CLASS_BYTES / class_sizes[class];
+
+	return (unsigned)(slots < CLASS_SLOTS ? slots : CLASS_SLOTS);
+}
+
+static unsigned first_slots(unsigned class)
+{
+	size_t slots = FIRST_BYTES / class_sizes[class];
+
+	return (unsigned)(slots < SMALL_SLOTS ? slots : SMALL_SLOTS);
+}
+
+static size_t slots_bytes(void)
+{
+	return align_up(large_slots[CLASSES] * sizeof(void *), os_page_size);
+}
+
+void cache_configure(void)
+{
+	/* Without the purger nobody would empty the caches of threads that sleep. */
+	bool caching = policy_is_default() && SETTING(perturb) == 0 && !purger_is_absent();
+
+	if (class_sizes[0] == 0) {
+		classes_init();
+		large_slots[0] = CLASSES * SMALL_SLOTS;
+		for (unsigned c = 0; c < CLASSES; c++)
+			large_slots[c + 1] = large_slots[c] + most_slots(c);
+		cache_key = os_random();
+	}
+	__atomic_store_n(&cache_requests, caching ? CLASS_LARGEST - SIZE_SZ + 1 : 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&cache_chunks, caching ? CLASS_LARGEST + CHUNK_ALIGN : 0, __ATOMIC_RELEASE);
+}
+
+static void **array_of(const struct thread *t, unsigned class)
+{
+	unsigned slot = t->capacity[class] <= SMALL_SLOTS ? class * SMALL_SLOTS : large_slots[class];
+
+	return t->slots + slot;
+}
+
+static void set_bounds(struct thread *t, unsigned class)
+{
+	void **base = t->capacity[class] == 0 ? NULL : array_of(t, class);
+
+	__atomic_store_n(&t->bins[class].base, base, __ATOMIC_RELAXED);
+	__atomic_store_n(&t->bins[class].limit, base + t->capacity[class], __ATOMIC_RELAXED);
+}
+
+/* The cache is opened to its owner again after it was drained, or nearly. */
+static void open_bounds(struct thread *t)
+{
+	for (unsigned c = 0; c < CLASSES; c++)
+		set_bounds(t, c);
+}
+
+static void shut_bounds(struct thread *t)
+{
+	for (unsigned c = 0; c < CLASSES; c++) {
+		__atomic_store_n(&t->bins[c].base, (void **)UINTPTR_MAX, __ATOMIC_RELAXED);
+		__atomic_store_n(&t->bins[c].limit, NULL, __ATOMIC_RELAXED);
+	}
+}
+
+/* ---- to and from the heap; with the cache's lock, outside the bins ---- */
+
+static unsigned from_heap(struct arena *a, unsigned class, void **blocks, unsigned want)
+{
+	unsigned got = 0;
+
+	if (!lock_try(&a->lock)) {
+		if (lock_is_mine(&a->lock))
+			return 0;
+		lock_acquire(&a->lock);
+	}
+	while (got < want) {
+		struct chunk *c = alloc_chunk(a, class_sizes[class]);
+
+		if (c == NULL)
+			break;
+		/* The arena cannot grow just now: one such block, and none to keep. */
+		if (chunk_is_mapped(c) && got > 0) {
+			mapped_free(c, "malloc");
+			break;
+		}
+		blocks[got++] = chunk_to_block(c);
+		if (chunk_is_mapped(c))
+			break;
+	}
+	AUDIT(a);
+	lock_release(&a->lock);
+	return got;
+}
+
+/* An arena of a cached block; by now it must have one. */
+static struct arena *arena_of(void *block)
+{
+	struct arena *a = owner_of(block_to_chunk(block), "free");
+
+	if (unlikely(a == NULL))
+		misuse("free", block, "corrupted size of a freed block");
+	return a;
+}
+
+/*
+ * Each block goes to its own arena, runs of one arena under one lock.  Returns
+ * whether the purger is to be told.
+ */
+static bool to_heap(void **blocks, unsigned count)
+{
+	bool tell = false;
+
+	for (unsigned i = 0; i < count;) {
+		struct arena *a = arena_of(blocks[i]);
+
+		if (lock_is_mine(&a->lock)) {
+			/* In a handler that interrupted this thread in the arena. */
+			free_defer(a, block_to_chunk(blocks[i++]));
+			continue;
+		}
+		lock_acquire(&a->lock);
+		do {
+			cache_mark(blocks[i], 0);
+			free_chunk(a, block_to_chunk(blocks[i]));
+			i++;
+		} while (i < count && arena_of(blocks[i]) == a);
+		tell |= purger_should_tell(a, extent_dirty_bytes(a));
+		AUDIT(a);
+		lock_release(&a->lock);
+	}
+	return tell;
+}
+
+/* The newest `count` blocks of a bin leave it for the heap. */
+static void flush(struct thread *t, unsigned class, size_t count)
+{
+	struct cache_bin *bin = &t->bins[class];
+	void *run[RUN];
+
+	while (count > 0) {
+		unsigned n = (unsigned)size_min(count, RUN);
+		void **top = bin->top - n;
+
+		__builtin_memcpy(run, top, n * sizeof(*run));
+		__atomic_store_n(&bin->top, top, __ATOMIC_RELAXED);
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);
+		t->tell |= to_heap(run, n);
+		count -= n;
+	}
+}
+
+static size_t held(const struct thread *t, unsigned class)
+{
+	return t->capacity[class] == 0 ? 0 : (size_t)(t->bins[class].top - array_of(t, class));
+}
+
+/* ---- the owner's slow paths ---- */
+
+/* Takes the lock, opens the cache if it was drained, and is busy. */
+static bool begin(struct thread *t)
+{
+	if (!t->caching || !cache_enter(t))
+		return false;
+	if (!lock_try(&t->cache_lock)) {
+		/* Whoever empties this cache may be waiting for an arena that this very
+		 * thread holds, when this is a signal handler. */
+		if (arena_any_mine()) {
+			cache_leave(t);
+			return false;
+		}
+		lock_acquire(&t->cache_lock);
+	}
+	if (t->slots == NULL)
+		__atomic_store_n(&t->slots, os_map(NULL, slots_bytes(), OS_READ_WRITE),
+		                 __ATOMIC_RELAXED);
+	if (t->slots == NULL) {
+		lock_release(&t->cache_lock);
+		cache_leave(t);
+		return false;
+	}
+	if (t->drained) {
+		__atomic_store_n(&t->drained, false, __ATOMIC_RELAXED);
+		open_bounds(t);
+	}
+	return true;
+}
+
+static void end(struct thread *t)
+{
+	bool tell = t->tell;
+
+	t->tell = false;
+	lock_release(&t->cache_lock);
+	cache_leave(t);
+	if (tell)
+		purger_tell();
+}
+
+/* What one thread may cache. */
+static size_t thread_bytes(void)
+{
+	size_t share = TOTAL_BYTES / registry_count();
+
+	return size_max(size_min(share, THREAD_BYTES), FIRST_BYTES);
+}
+
+/* Doubles a bin's capacity, when its class and the thread may hold so much. */
+static bool grow(struct thread *t, unsigned class)
+{
+	struct cache_bin *bin = &t->bins[class];
+	size_t count = held(t, class), old = t->capacity[class];
+	size_t capacity = old == 0 ? first_slots(class) : size_min(2 * old, most_slots(class));
+	void **before = old == 0 ? NULL : array_of(t, class), **after;
+
+	if (capacity <= old || t->reserved + (capacity - old) * class_sizes[class] > thread_bytes())
+		return false;
+	t->reserved += (capacity - old) * class_sizes[class];
+	t->capacity[class] = (uint16_t)capacity;
+	after = array_of(t, class);
+	if (after != before && count != 0)
+		__builtin_memcpy(after, before, count * sizeof(*after));
+	__atomic_store_n(&bin->top, after + count, __ATOMIC_RELAXED);
+	set_bounds(t, class);
+	return true;
+}
+
+/* A bin was full with `bytes`, and grew: so much at least is free and cached. */
+static void count_full(struct thread *t, size_t bytes)
+{
+	t->counted += bytes;
+	t->tell |= __atomic_add_fetch(&cache_free_bytes, bytes, __ATOMIC_SEQ_CST) > PURGE_START;
+}
+
+void *cache_refill(struct thread *t, unsigned class)
+{
+	struct cache_bin *bin = &t->bins[class];
+	void *run[RUN];
+	unsigned want, got;
+
+	if (!begin(t))
+		return NULL;
+	if (held(t, class) != 0) {
+		/* It was not empty, but shut for a moment. */
+		run[0] = bin->top[-1];
+		cache_mark(run[0], 0);
+		__atomic_store_n(&bin->top, bin->top - 1, __ATOMIC_RELAXED);
+		end(t);
+		return run[0];
+	}
+	if (t->ramp[class] > t->capacity[class] / 2)
+		(void)grow(t, class);
+	/* One block at first, then ever more, to half of what fits. */
+	want = t->ramp[class] == 0 ? 1 : t->ramp[class];
+	want = (unsigned)size_min(want, size_max(t->capacity[class] / 2, 1));
+	t->ramp[class] = (uint8_t)size_min(2 * want, RUN);
+	got = from_heap(registry_arena(t), class, run, want);
+	if (got > 1) {
+		/* The first is returned; the second will be next, so it goes last. */
+		for (unsigned i = got - 1; i > 0; i--)
+			bin->top[got - 1 - i] = run[i];
+		for (unsigned i = 1; i < got; i++)
+			cache_mark(run[i], cache_key);
+		__atomic_store_n(&bin->top, bin->top + got - 1, __ATOMIC_RELAXED);
+	}
+	end(t);
+	return got == 0 ? NULL : run[0];
+}
+
+bool cache_make_room(struct thread *t, unsigned class, void *block)
+{
+	struct cache_bin *bin = &t->bins[class];
+	bool room;
+
+	if (!begin(t))
+		return false;
+	if (bin->top >= bin->limit) {
+		size_t bytes = held(t, class) * class_sizes[class];
+
+		if (grow(t, class))
+			count_full(t, bytes);
+		else
+			flush(t, class, (held(t, class) + 1) / 2);
+	}
+	room = bin->top < bin->limit;
+	if (room) {
+		cache_mark(block, cache_key);
+		*bin->top = block;
+		__atomic_store_n(&bin->top, bin->top + 1, __ATOMIC_RELAXED);
+	}
+	end(t);
+	return room;
+}
+
+bool cache_holds(struct thread *t, unsigned class, const void *block)
+{
+	bool found = false;
+
+	if (class == CLASS_NONE || !begin(t))
+		return false;
+	for (size_t i = held(t, class); i > 0 && !found; i--)
+		found = array_of(t, class)[i - 1] == block;
+	end(t);
+	return found;
+}
+
+/* ---- other threads' caches ---- */
+
+/* The cache is the caller's: everything goes, arrays too. */
+static void empty_all(struct thread *t)
+{
+	struct os_range slots = { t->slots, slots_bytes() };
+	uint64_t calls = 0;
+
+	for (unsigned c = 0; c < CLASSES; c++) {
+		if (held(t, c) != 0)
+			flush(t, c, held(t, c));
+		t->capacity[c] = 0;
+		t->ramp[c] = 0;
+		__atomic_store_n(&t->bins[c].top, NULL, __ATOMIC_RELAXED);
+	}
+	if (t->slots != NULL)
+		(void)os_discard(&slots, 1, &calls);
+	t->reserved = 0;
+	__atomic_sub_fetch(&cache_free_bytes, t->counted, __ATOMIC_SEQ_CST);
+	t->counted = 0;
+}
+
+/* A thread that stayed in the parent at work: what it held is lost. */
+static void abandon(struct thread *t)
+{
+	__builtin_memset(t->capacity, 0, sizeof(t->capacity));
+	__builtin_memset(t->ramp, 0, sizeof(t->ramp));
+	__builtin_memset(t->bins, 0, sizeof(t->bins));
+	__atomic_sub_fetch(&cache_free_bytes, t->counted, __ATOMIC_SEQ_CST);
+	t->reserved = t->counted = 0;
+	t->busy = 0;
+	t->drained = false;
+	t->cache_lock.word = 0;
+}
+
+static bool at_work(const struct thread *t)
+{
+	return __atomic_load_n(&t->busy, __ATOMIC_RELAXED) != 0 ||
+	       __atomic_load_n(&t->cache_lock.word, __ATOMIC_RELAXED) != 0;
+}
+
+void cache_empty(struct thread *t)
+{
+	if (registry_is_orphan(t) && at_work(t))
+		abandon(t);
+	lock_acquire(&t->cache_lock);
+	empty_all(t);
+	open_bounds(t);
+	t->busy = 0;
+	__atomic_store_n(&t->drained, false, __ATOMIC_RELAXED);
+	lock_release(&t->cache_lock);
+}
+
+/* Takes over a cache that its owner does not use this moment; empties it. */
+static void drain(struct thread *t)
+{
+	bool own = t == thread_self;
+
+	if (registry_is_orphan(t) && at_work(t)) {
+		abandon(t);
+		return;
+	}
+	if (t->drained || !lock_try(&t->cache_lock))
+		return;
+	if (!t->drained) {
+		shut_bounds(t);
+		if ((own || os_barrier_everywhere()) && __atomic_load_n(&t->busy, __ATOMIC_ACQUIRE) == 0) {
+			empty_all(t);
+			__atomic_store_n(&t->drained, true, __ATOMIC_RELAXED);
+		} else {
+			open_bounds(t);
+		}
+	}
+	lock_release(&t->cache_lock);
+}
+
+bool cache_drain_idle(bool now)
+{
+	bool left = false;
+
+	for (struct thread *t = registry_first(); t != NULL; t = t->next) {
+		uintptr_t seen = 0;
+
+		if (__atomic_load_n(&t->drained, __ATOMIC_RELAXED) ||
+		    __atomic_load_n(&t->slots, __ATOMIC_RELAXED) == NULL)
+			continue;
+		for (unsigned c = 0; c < CLASSES; c++)
+			seen = seen * 31 + (uintptr_t)__atomic_load_n(&t->bins[c].top, __ATOMIC_RELAXED);
+		if (now || seen == __atomic_load_n(&t->witness, __ATOMIC_RELAXED))
+			drain(t);
+		__atomic_store_n(&t->witness, seen, __ATOMIC_RELAXED);
+		left |= !__atomic_load_n(&t->drained, __ATOMIC_RELAXED);
+	}
+	return left;
+}
+
+void cache_fork_child(struct thread *own)
+{
+	lock_fork_child(&own->cache_lock);
+	/* The parent's purger may have shut it just then. */
+	if (!own->drained)
+		open_bounds(own);
+}

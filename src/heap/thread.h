@@ -1,0 +1,47 @@
+/*
+ * What the heap keeps for each thread: its arena and its cache.  Layer: heap.
+ * Records are made, found dead and used again by registry.h; cache.h is what
+ * works on the bins.
+ */
+#ifndef CEDE_HEAP_THREAD_H
+#define CEDE_HEAP_THREAD_H
+
+#include "heap/arena.h"
+#include "heap/classes.h"
+
+/*
+ * Blocks of a class, newest last: those in [base, top) are cached, limit is where
+ * the array ends.  Empty and full at once while the thread may not use it.
+ */
+struct cache_bin {
+	void **top;   /* owner; another thread only while it owns the drained cache */
+	void **base;  /* atomic: whoever holds cache_lock */
+	void **limit; /* the same */
+};
+
+struct thread {
+	struct arena *arena; /* written by its own thread only; atomic, because that
+	                        the dead thread's last use comes before the next one's
+	                        first is known to the kernel alone */
+	struct thread *next; /* const once listed */
+
+	/* An operation on the bins is under way in the owner; atomic (cache.h). */
+	uint32_t busy;
+	bool caching;        /* const while its thread lives */
+	bool drained;        /* guarded by cache_lock, as all below */
+	struct lock cache_lock;
+	void **slots;        /* memory of the bins' arrays */
+	size_t reserved;     /* bytes that the capacities below may hold */
+	size_t counted;      /* its part of cache_free_bytes */
+	bool tell;           /* the purger is to be told once the lock is released */
+	uint16_t capacity[CLASSES];
+	uint8_t ramp[CLASSES];         /* blocks of the next refill */
+	uintptr_t witness;             /* what the purger saw at its last tick; atomic */
+	struct cache_bin bins[CLASSES + 1]; /* the last is always empty and full */
+};
+
+/* The calling thread's record; &thread_nobody until registry_enter. */
+extern __thread struct thread *thread_self HIDDEN;
+extern struct thread thread_nobody HIDDEN;
+
+#endif
