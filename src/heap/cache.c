@@ -19,7 +19,7 @@
 #define CLASS_BYTES   ((size_t)2 << 20)
 #define FIRST_BYTES   ((size_t)64 << 10)
 #define THREAD_BYTES  ((size_t)4 << 20)
-#define TOTAL_BYTES   ((size_t)128 << 20)
+#define TOTAL_BYTES   ((size_t)64 << 20)
 #define RUN           64 /* blocks that move under one lock of an arena */
 
 size_t cache_requests, cache_chunks, cache_key;
@@ -38,7 +38,7 @@ static unsigned first_slots(unsigned class)
 {
 	size_t slots = FIRST_BYTES / class_sizes[class];
 
-	return (unsigned)(slots < SMALL_SLOTS ? slots : SMALL_SLOTS);
+	return (unsigned)size_max(size_min(slots, SMALL_SLOTS), 1);
 }
 
 static size_t slots_bytes(void)

@@ -2,14 +2,14 @@
 
 uint8_t class_up[CLASS_UNITS + 1];
 uint8_t class_down[CLASS_UNITS + 1];
-uint16_t class_sizes[CLASSES];
+uint32_t class_sizes[CLASSES];
 
 void classes_init(void)
 {
 	unsigned class = 0, units = 2, step = 1;
 
 	while (class < CLASSES) {
-		class_sizes[class++] = (uint16_t)(units * 16);
+		class_sizes[class++] = (uint32_t)(units * 16);
 		/* From 64 units on, an eighth of the last power of two. */
 		if (units >= 64 && (units & (units - 1)) == 0)
 			step = units / 8;

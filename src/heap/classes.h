@@ -13,8 +13,9 @@
 
 #include "base/check.h"
 
-#define CLASSES       103
-#define CLASS_LARGEST ((size_t)32 << 10)
+/* The next one up would be mapped by itself, by the first threshold. */
+#define CLASSES       118
+#define CLASS_LARGEST ((size_t)120 << 10)
 #define CLASS_UNITS   (CLASS_LARGEST / 16)
 /* Not a class: what a chunk below the smallest counts as. */
 #define CLASS_NONE    CLASSES
@@ -24,7 +25,7 @@ extern uint8_t class_up[CLASS_UNITS + 1] HIDDEN;
 /* The largest class that such a chunk holds, or CLASS_NONE. */
 extern uint8_t class_down[CLASS_UNITS + 1] HIDDEN;
 /* Bytes of a class's chunk. */
-extern uint16_t class_sizes[CLASSES] HIDDEN;
+extern uint32_t class_sizes[CLASSES] HIDDEN;
 
 /* Fills the tables; once, before the first use. */
 void classes_init(void);

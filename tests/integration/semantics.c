@@ -392,10 +392,12 @@ static void mallinfo_counts(void)
 {
 	struct mallinfo2 before = heap_mallinfo2(), after;
 	char *block = heap_malloc(50000), *mapped = heap_malloc(40 << 20);
+	/* A header, or what rounding up to a size class wastes at most. */
+	size_t most = heap_is_default() ? 50000 + 50000 / 8 : 50000 + 100;
 
 	after = heap_mallinfo2();
 	CHECK(after.uordblks >= before.uordblks + 50000 &&
-	      after.uordblks < before.uordblks + 50100);
+	      after.uordblks <= before.uordblks + most);
 	CHECK(after.hblks == before.hblks + 1 && after.hblkhd >= before.hblkhd + (40 << 20));
 	CHECK(after.arena == after.uordblks + after.fordblks);
 	heap_free(block);

@@ -18,8 +18,6 @@ static size_t rounded(size_t size)
 {
 	size_t step = 16;
 
-	if (size < 2 * MIN_CHUNK)
-		return size <= MIN_CHUNK ? MIN_CHUNK : (size + 15) / 16 * 16;
 	/* Eight steps from each power of two to the next; none finer than 16. */
 	while (size > 16 * step && size > KIB)
 		step *= 2;

@@ -1,0 +1,572 @@
+/*
+ * heap/cache: what other threads do to a cache whose owner sleeps, works, has died
+ * or stayed in the parent of a fork.  The protocol itself is searched whole by
+ * test_drain_model.c.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+#include "cede/cede.h"
+#include "heap/audit.h"
+#include "heap/cache.h"
+#include "heap/registry.h"
+#include "support/child.h"
+#include "support/process.h"
+#include "support/scripted_os.h"
+
+#define BLOCKS 150
+#define BYTES  500
+#define RUN    64 /* blocks that are nowhere while they go to the heap */
+
+/* ---- the scripted barrier ---- */
+
+static bool barrier_works = true;
+/* Called at the next barrier, with the lock of the cache that is shut. */
+static void (*at_barrier)(void);
+
+bool __real_os_barrier_everywhere(void);
+bool __wrap_os_barrier_everywhere(void);
+
+bool __wrap_os_barrier_everywhere(void)
+{
+	void (*hook)(void) = at_barrier;
+
+	at_barrier = NULL;
+	if (hook != NULL)
+		hook();
+	return barrier_works && __real_os_barrier_everywhere();
+}
+
+/* ---- a thread that does as it is told ---- */
+
+static pthread_t worker;
+static pthread_barrier_t begun, ended;
+static void (*task)(void);
+static struct thread *record; /* the worker's */
+
+static void *work(void *unused)
+{
+	record = registry_self();
+	for (;;) {
+		pthread_barrier_wait(&begun);
+		if (task == NULL)
+			return unused;
+		task();
+		pthread_barrier_wait(&ended);
+	}
+}
+
+static void worker_begins(void (*what)(void))
+{
+	task = what;
+	pthread_barrier_wait(&begun);
+}
+
+static void worker_ends(void)
+{
+	pthread_barrier_wait(&ended);
+}
+
+static void worker_does(void (*what)(void))
+{
+	worker_begins(what);
+	worker_ends();
+}
+
+static void worker_starts(void)
+{
+	EXPECT(pthread_create(&worker, NULL, work, NULL) == 0);
+}
+
+static void worker_dies(void)
+{
+	worker_begins(NULL);
+	EXPECT(pthread_join(worker, NULL) == 0);
+}
+
+static void sleeps_on(const struct lock *lock)
+{
+	while (!(__atomic_load_n(&lock->word, __ATOMIC_RELAXED) & LOCK_WAITERS))
+		os_yield();
+}
+
+/* ---- what they do ---- */
+
+static struct arena *a;
+static size_t live; /* bytes, when nothing is cached */
+
+static size_t live_bytes(void)
+{
+	struct cede_stats stats;
+
+	EXPECT(cede_stats(&stats, sizeof(stats)) == 0);
+	return stats.live_bytes;
+}
+
+static void nothing(void)
+{
+}
+
+static void start(void)
+{
+	a = script_heap(POLICY_DEFAULT);
+	settings.arena_max = 1;
+	cache_configure();
+	pthread_barrier_init(&begun, NULL, 2);
+	pthread_barrier_init(&ended, NULL, 2);
+	worker_starts();
+	worker_does(nothing);
+	live = live_bytes();
+}
+
+static unsigned class(void)
+{
+	return class_of_request(BYTES);
+}
+
+static unsigned char *newest;
+
+/* Leaves BLOCKS blocks in the caller's cache. */
+static void fill(void)
+{
+	unsigned char *blocks[BLOCKS];
+
+	for (size_t i = 0; i < BLOCKS; i++) {
+		blocks[i] = cede_malloc(BYTES);
+		EXPECT(blocks[i] != NULL);
+		memset(blocks[i], (int)i, BYTES);
+	}
+	for (size_t i = 0; i < BLOCKS; i++) {
+		for (size_t k = 0; k < BYTES; k++)
+			EXPECT(blocks[i][k] == i);
+		cede_free(blocks[i]);
+	}
+	newest = blocks[BLOCKS - 1];
+}
+
+static void take_the_newest(void)
+{
+	EXPECT(cede_malloc(BYTES) == newest);
+	cede_free(newest);
+	EXPECT(cede_malloc(BYTES) == newest);
+	cede_free(newest);
+}
+
+static void take_one(void)
+{
+	EXPECT(cede_malloc(BYTES) != NULL);
+}
+
+static void take_any(void)
+{
+	cede_free(cede_malloc(BYTES));
+}
+
+static void drain_all(void)
+{
+	(void)cache_drain_idle(true);
+}
+
+static bool is_empty(const struct thread *t)
+{
+	size_t sum = t->reserved;
+
+	for (unsigned c = 0; c < CLASSES; c++)
+		sum += (size_t)t->capacity[c] + (t->bins[c].top != NULL);
+	return sum == 0;
+}
+
+static bool is_whole(const struct thread *t)
+{
+	size_t reserved = 0;
+
+	for (unsigned c = 0; c < CLASSES; c++) {
+		const struct cache_bin *bin = &t->bins[c];
+
+		reserved += (size_t)t->capacity[c] * class_sizes[c];
+		if (bin->limit - bin->base != t->capacity[c] || bin->top < bin->base ||
+		    bin->top > bin->limit)
+			return false;
+	}
+	return reserved == t->reserved && t->cache_lock.word == 0 && t->busy == 0;
+}
+
+static void is_used_again(struct thread *t)
+{
+	worker_does(fill);
+	EXPECT(!t->drained && is_whole(t));
+	worker_does(take_the_newest);
+	EXPECT(cede_malloc_trim(0) == 1);
+	EXPECT(t->drained && is_empty(t) && live_bytes() == live);
+	lock_acquire(&a->lock);
+	audit_arena(a);
+	lock_release(&a->lock);
+}
+
+/* ---- of a thread that sleeps ---- */
+
+static void an_idle_cache_is_emptied_at_the_second_look(void)
+{
+	start();
+	worker_does(fill);
+	EXPECT(cache_drain_idle(false) && !record->drained);
+	EXPECT(script_discarded == 0);
+	EXPECT(!cache_drain_idle(false) && record->drained && is_empty(record));
+	EXPECT(script_discarded != 0 && live_bytes() == live);
+	EXPECT(__atomic_load_n(&cache_free_bytes, __ATOMIC_SEQ_CST) == 0);
+	is_used_again(record);
+}
+
+static void each_operation_puts_it_off(void)
+{
+	start();
+	worker_does(fill);
+	for (int i = 0; i < 10; i++) {
+		EXPECT(cache_drain_idle(false) && !record->drained);
+		worker_does(take_one);
+	}
+}
+
+static void a_trim_does_not_wait_for_it(void)
+{
+	start();
+	worker_does(fill);
+	EXPECT(cede_malloc_trim(0) == 1 && record->drained && is_empty(record));
+	EXPECT(cede_malloc_trim(0) == 0);
+	is_used_again(record);
+}
+
+/* ---- of one at work ---- */
+
+/* Neither lost nor moved, however often somebody looks. */
+static void stays_as_it_is(void)
+{
+	struct cache_bin bins[CLASSES + 1];
+	uint16_t capacity[CLASSES];
+
+	memcpy(bins, record->bins, sizeof(bins));
+	memcpy(capacity, record->capacity, sizeof(capacity));
+	for (int i = 0; i < 3; i++)
+		EXPECT(cache_drain_idle(i != 1));
+	EXPECT(!record->drained && record->cache_lock.word == 0 && script_discarded == 0);
+	EXPECT(memcmp(bins, record->bins, sizeof(bins)) == 0);
+	EXPECT(memcmp(capacity, record->capacity, sizeof(capacity)) == 0);
+}
+
+static void at_work_it_stays_as_it_is(void)
+{
+	start();
+	worker_does(fill);
+	record->busy = 1;
+	stays_as_it_is();
+	record->busy = 0;
+	worker_does(take_the_newest);
+	is_used_again(record);
+}
+
+static void without_a_barrier_it_stays_as_it_is(void)
+{
+	start();
+	worker_does(fill);
+	barrier_works = false;
+	stays_as_it_is();
+	worker_does(take_the_newest);
+	/* What is one's own needs none. */
+	fill();
+	EXPECT(cache_drain_idle(true) && thread_self->drained && is_empty(thread_self));
+	barrier_works = true;
+	is_used_again(record);
+}
+
+static void worker_comes_in_between(void)
+{
+	worker_begins(take_the_newest);
+	sleeps_on(&record->cache_lock);
+}
+
+/* It finds its bins shut and waits; the other sees it at work and lets go. */
+static void an_operation_comes_first(void)
+{
+	start();
+	worker_does(fill);
+	at_barrier = worker_comes_in_between;
+	EXPECT(cache_drain_idle(true) && !record->drained);
+	worker_ends();
+	EXPECT(is_whole(record));
+	is_used_again(record);
+}
+
+static void worker_comes_too_late(const struct os_range *ranges, unsigned count)
+{
+	(void)ranges;
+	(void)count;
+	script_discarding = NULL;
+	worker_begins(take_any);
+	sleeps_on(&record->cache_lock);
+}
+
+static void an_operation_comes_too_late(void)
+{
+	start();
+	worker_does(fill);
+	script_discarding = worker_comes_too_late;
+	(void)cache_drain_idle(true);
+	worker_ends();
+	EXPECT(!record->drained && is_whole(record));
+	is_used_again(record);
+}
+
+/* ---- of a thread that died ---- */
+
+static void takes_over(void)
+{
+	EXPECT(thread_self == record && is_empty(record) && record->busy == 0);
+	EXPECT(!record->drained);
+}
+
+static void a_newcomer_empties_the_record(void)
+{
+	struct thread *dead;
+
+	start();
+	for (int busy = 0; busy < 2; busy++) {
+		worker_does(fill);
+		dead = record;
+		dead->busy = (uint32_t)busy;
+		worker_dies();
+		worker_starts();
+		worker_does(takes_over);
+		EXPECT(record == dead && live_bytes() == live);
+		is_used_again(record);
+	}
+}
+
+static void a_dead_threads_cache_is_idle(void)
+{
+	start();
+	worker_does(fill);
+	worker_dies();
+	(void)cache_drain_idle(false);
+	EXPECT(!cache_drain_idle(false) && record->drained && is_empty(record));
+	EXPECT(live_bytes() == live);
+}
+
+/* ---- fork ---- */
+
+static void in_a_child(void (*run)(void))
+{
+	int status = -1;
+	pid_t child = fork();
+
+	EXPECT(child >= 0);
+	if (child == 0) {
+		alarm(20);
+		script_reset();
+		run();
+		lock_acquire(&a->lock);
+		audit_arena(a);
+		lock_release(&a->lock);
+		_exit(0);
+	}
+	EXPECT(waitpid(child, &status, 0) == child && status == 0);
+}
+
+static void newcomer_is_served(void)
+{
+	struct thread *orphan = record;
+
+	pthread_barrier_init(&begun, NULL, 2);
+	pthread_barrier_init(&ended, NULL, 2);
+	worker_starts();
+	worker_does(takes_over);
+	EXPECT(record == orphan);
+	worker_does(fill);
+	worker_does(take_the_newest);
+	EXPECT(is_whole(record));
+}
+
+static void orphans_are_emptied(void)
+{
+	EXPECT(!cache_drain_idle(true) && record->drained && is_empty(record));
+	EXPECT(live_bytes() == live);
+	newcomer_is_served();
+}
+
+static void orphans_are_abandoned(void)
+{
+	(void)cache_drain_idle(true);
+	EXPECT(is_empty(record) && record->busy == 0 && record->cache_lock.word == 0);
+	EXPECT(live_bytes() >= live + BLOCKS * (size_t)BYTES);
+	newcomer_is_served();
+}
+
+static void the_idle_ones_are_emptied_in_the_child(void)
+{
+	start();
+	worker_does(fill);
+	in_a_child(orphans_are_emptied);
+	in_a_child(newcomer_is_served);
+	worker_does(take_the_newest);
+}
+
+static void those_at_work_are_abandoned_in_the_child(void)
+{
+	start();
+	worker_does(fill);
+	record->busy = 1;
+	in_a_child(orphans_are_abandoned);
+	in_a_child(newcomer_is_served);
+	record->busy = 0;
+	record->cache_lock.word = os_thread_id() + 1;
+	in_a_child(orphans_are_abandoned);
+	in_a_child(newcomer_is_served);
+	record->cache_lock.word = 0;
+	is_used_again(record);
+}
+
+static void *drain_in_thread(void *unused)
+{
+	drain_all();
+	return unused;
+}
+
+/*
+ * Whoever empties an orphan has its lock: that does not make the orphan one that
+ * was at work.  The arena's lock holds the first up in the middle.
+ */
+static void two_empty_an_orphan(void)
+{
+	pthread_t threads[2];
+
+	lock_acquire(&a->lock);
+	EXPECT(pthread_create(&threads[0], NULL, drain_in_thread, NULL) == 0);
+	sleeps_on(&a->lock);
+	EXPECT(pthread_create(&threads[1], NULL, drain_in_thread, NULL) == 0);
+	process_sleep_ms(50);
+	lock_release(&a->lock);
+	for (size_t i = 0; i < 2; i++)
+		EXPECT(pthread_join(threads[i], NULL) == 0);
+	(void)cache_drain_idle(true);
+	EXPECT(is_empty(record) && live_bytes() == live);
+}
+
+static void an_orphan_is_emptied_by_one(void)
+{
+	start();
+	worker_does(fill);
+	in_a_child(two_empty_an_orphan);
+}
+
+static bool is_held_up, may_go_on; /* atomic */
+
+static void hold_up(void)
+{
+	__atomic_store_n(&is_held_up, true, __ATOMIC_RELEASE);
+	while (!__atomic_load_n(&may_go_on, __ATOMIC_ACQUIRE))
+		os_yield();
+}
+
+static void hold_up_discard(const struct os_range *ranges, unsigned count)
+{
+	(void)count;
+	if (ranges->start == thread_self->slots)
+		return;
+	script_discarding = NULL;
+	hold_up();
+}
+
+/* The worker empties this thread's cache; the child is made in the middle. */
+static void fork_in_a_drain(void (*run)(void))
+{
+	fill();
+	worker_begins(drain_all);
+	while (!__atomic_load_n(&is_held_up, __ATOMIC_ACQUIRE))
+		os_yield();
+	in_a_child(run);
+	__atomic_store_n(&may_go_on, true, __ATOMIC_RELEASE);
+	worker_ends();
+	EXPECT(thread_self->drained && is_empty(thread_self));
+	fill();
+	take_the_newest();
+}
+
+static void is_open_in_the_child(void)
+{
+	EXPECT(is_whole(thread_self));
+	take_the_newest();
+	EXPECT(live_bytes() == live);
+}
+
+static void a_fork_when_it_is_shut_opens_it(void)
+{
+	start();
+	at_barrier = hold_up;
+	fork_in_a_drain(is_open_in_the_child);
+}
+
+static void is_empty_in_the_child(void)
+{
+	EXPECT(is_whole(thread_self) && is_empty(thread_self));
+	EXPECT(__atomic_load_n(&cache_free_bytes, __ATOMIC_SEQ_CST) == 0);
+	fill();
+	is_open_in_the_child();
+}
+
+static void a_fork_when_it_was_emptied_opens_it(void)
+{
+	start();
+	script_discarding = hold_up_discard;
+	fork_in_a_drain(is_empty_in_the_child);
+}
+
+/* What was on its way to the heap is lost to the child, and no more. */
+static void lost_one_run(void)
+{
+	lock_release(&a->lock);
+	EXPECT(is_whole(thread_self));
+	fill();
+	take_the_newest();
+	EXPECT(live_bytes() <= live + RUN * (size_t)class_sizes[class()]);
+}
+
+static void a_fork_while_it_is_emptied_loses_little(void)
+{
+	start();
+	fill();
+	lock_acquire(&a->lock);
+	worker_begins(drain_all);
+	sleeps_on(&a->lock);
+	in_a_child(lost_one_run);
+	lock_release(&a->lock);
+	worker_ends();
+	EXPECT(live_bytes() == live);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		child_test(an_idle_cache_is_emptied_at_the_second_look),
+		child_test(each_operation_puts_it_off),
+		child_test(a_trim_does_not_wait_for_it),
+		child_test(at_work_it_stays_as_it_is),
+		child_test(without_a_barrier_it_stays_as_it_is),
+		child_test(an_operation_comes_first),
+		child_test(an_operation_comes_too_late),
+		child_test(a_newcomer_empties_the_record),
+		child_test(a_dead_threads_cache_is_idle),
+		child_test(the_idle_ones_are_emptied_in_the_child),
+		child_test(those_at_work_are_abandoned_in_the_child),
+		child_test(an_orphan_is_emptied_by_one),
+		child_test(a_fork_when_it_is_shut_opens_it),
+		child_test(a_fork_when_it_was_emptied_opens_it),
+		child_test(a_fork_while_it_is_emptied_loses_little),
+	};
+
+	return cmocka_run_group_tests_name("drain", tests, NULL, NULL);
+}

@@ -1,0 +1,533 @@
+/*
+ * The drain of an idle thread's cache (heap/cache.h) as a model: a thread that
+ * takes and gives blocks, another that takes its cache over, and every order in
+ * which their steps and their stores can reach memory.
+ *
+ * The processor is x86's: each thread has a queue of stores that others do not see
+ * yet; its own loads do; a locked operation waits until the queue is empty.
+ * membarrier returns once the other thread has passed a moment at which its queue
+ * was empty.  The search keeps every state it has seen, whole.
+ *
+ * What the lock of the cache guards is one step, as nobody else looks meanwhile.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define BLOCKS     3
+#define SLOTS      2
+#define OPERATIONS 5 /* of the owner */
+#define DRAINS     3 /* tries of the purger */
+#define QUEUE      5 /* stores under way in a thread; an operation makes 4 */
+#define TABLE      (1u << 20)
+
+/* Slots are numbered from 1; 0 is the null pointer of a bin without an array. */
+#define ARRAY      1
+#define BASE_SHUT  15
+#define LIMIT_SHUT 0
+
+enum location { BUSY, TOP, BASE, LIMIT, DRAINED, SLOT, LOCATIONS = SLOT + ARRAY + SLOTS };
+enum place { IN_HEAP, IN_CACHE, WITH_OWNER };
+enum who { OWNER, PURGER, NOBODY };
+
+enum owner_at {
+	OWNER_CHOOSES, SET_BUSY, READ_TOP, READ_BOUND, TEST_BOUND, MOVE_TOP, CLEAR_BUSY,
+	SLOW_SET_BUSY, SLOW_LOCK, SLOW_WORK, SLOW_UNLOCK, SLOW_CLEAR_BUSY
+};
+enum purger_at {
+	PURGER_TRIES, SHUT_BASE, SHUT_LIMIT, BARRIER, AWAIT_BARRIER, READ_BUSY, TAKE_TOP, TAKE_SLOT,
+	MARK_DRAINED, OPEN_BASE, OPEN_LIMIT, PURGER_UNLOCKS
+};
+
+/* What the protocol must not do without, to be left out one at a time. */
+enum fault { NONE, NO_BARRIER, BUSY_CLEARED_EARLY, BUSY_SET_LATE, BUSY_NOT_READ, FAULTS };
+
+struct store {
+	uint8_t location, value;
+};
+
+/* Bytes only: states are compared as memory. */
+struct state {
+	uint8_t memory[LOCATIONS];
+	struct store queue[2][QUEUE];
+	uint8_t queued[2];
+	uint8_t lock;           /* enum who */
+	uint8_t capacity;       /* guarded by the lock */
+	uint8_t barrier_due;    /* the owner has yet to pass its barrier */
+	uint8_t at[2];
+	uint8_t left[2];        /* operations, drains to come */
+	uint8_t frees, served;  /* the owner's operation: a free; needs no slow path */
+	uint8_t block;          /* in its hand */
+	uint8_t top[2], bound;  /* registers */
+	uint8_t place[BLOCKS];  /* where each block is in truth */
+};
+
+struct search {
+	enum fault fault;
+	const char *violation;
+	struct state *seen;
+	bool *used;
+	uint32_t *pending; /* indices of `seen` to go on from */
+	size_t states, waiting;
+};
+
+/* ---- the processor ---- */
+
+static bool store(struct state *s, enum who who, unsigned location, unsigned value)
+{
+	if (s->queued[who] == QUEUE)
+		return false;
+	s->queue[who][s->queued[who]++] = (struct store){ (uint8_t)location, (uint8_t)value };
+	return true;
+}
+
+static uint8_t load(const struct state *s, enum who who, unsigned location)
+{
+	for (unsigned i = s->queued[who]; i > 0; i--) {
+		if (s->queue[who][i - 1].location == location)
+			return s->queue[who][i - 1].value;
+	}
+	return s->memory[location];
+}
+
+static bool reach_memory(struct state *s, enum who who)
+{
+	struct store *queue = s->queue[who];
+
+	if (s->queued[who] == 0)
+		return false;
+	s->memory[queue[0].location] = queue[0].value;
+	memmove(queue, queue + 1, (QUEUE - 1) * sizeof(*queue));
+	queue[--s->queued[who]] = (struct store){ 0, 0 };
+	return true;
+}
+
+/* The owner is interrupted for the purger's membarrier. */
+static bool pass_barrier(struct state *s)
+{
+	if (!s->barrier_due || s->queued[OWNER] != 0)
+		return false;
+	s->barrier_due = 0;
+	return true;
+}
+
+/* ---- blocks ---- */
+
+/* Whoever takes a block must find it where it believes it to be. */
+static void take(struct search *search, struct state *s, unsigned block, enum place from,
+                 enum place to)
+{
+	if (s->place[block] != from)
+		search->violation = "a block has two owners";
+	s->place[block] = (uint8_t)to;
+}
+
+static unsigned find_block(const struct state *s, enum place place)
+{
+	unsigned block = 0;
+
+	while (block < BLOCKS && s->place[block] != place)
+		block++;
+	return block;
+}
+
+/* ---- the owner's slow path: the lock is held and the queue is empty ---- */
+
+static void open_bin(struct state *s)
+{
+	s->memory[BASE] = s->capacity == 0 ? 0 : ARRAY;
+	s->memory[LIMIT] = s->memory[BASE] + s->capacity;
+}
+
+static void grow(struct state *s)
+{
+	if (s->capacity != 0)
+		return;
+	s->capacity = SLOTS;
+	s->memory[TOP] = ARRAY;
+	open_bin(s);
+}
+
+static void push(struct search *search, struct state *s, unsigned block, enum place from)
+{
+	s->memory[SLOT + s->memory[TOP]++] = (uint8_t)block;
+	take(search, s, block, from, IN_CACHE);
+}
+
+static unsigned pop(struct search *search, struct state *s, enum place to)
+{
+	unsigned block = s->memory[SLOT + --s->memory[TOP]];
+
+	take(search, s, block, IN_CACHE, to);
+	return block;
+}
+
+static void refill(struct search *search, struct state *s)
+{
+	unsigned block;
+
+	if (s->capacity != 0 && s->memory[TOP] > ARRAY) {
+		(void)pop(search, s, WITH_OWNER);
+		return;
+	}
+	grow(s);
+	if ((block = find_block(s, IN_HEAP)) < BLOCKS)
+		take(search, s, block, IN_HEAP, WITH_OWNER);
+	if ((block = find_block(s, IN_HEAP)) < BLOCKS)
+		push(search, s, block, IN_HEAP);
+}
+
+static void make_room(struct search *search, struct state *s)
+{
+	grow(s);
+	if (s->memory[TOP] == s->memory[LIMIT])
+		(void)pop(search, s, IN_HEAP);
+	push(search, s, s->block, WITH_OWNER);
+}
+
+static void slow_work(struct search *search, struct state *s)
+{
+	if (s->memory[DRAINED]) {
+		s->memory[DRAINED] = 0;
+		open_bin(s);
+	}
+	if (s->frees)
+		make_room(search, s);
+	else
+		refill(search, s);
+}
+
+/* ---- the owner ---- */
+
+/* `choice`: 0 allocates, the others free that block; false: it is not to be had. */
+static bool owner_chooses(struct state *s, unsigned choice)
+{
+	if (s->left[OWNER] == 0 || (choice > 0 && s->place[choice - 1] != WITH_OWNER))
+		return false;
+	s->left[OWNER]--;
+	s->frees = choice > 0;
+	s->block = s->frees ? (uint8_t)(choice - 1) : 0;
+	return true;
+}
+
+static bool owner_tests(struct search *search, struct state *s)
+{
+	unsigned top = s->top[OWNER];
+
+	s->served = s->frees ? top < s->bound : top > s->bound;
+	if (!s->served)
+		return true;
+	if (s->frees) {
+		if (!store(s, OWNER, SLOT + top, s->block))
+			return false;
+		take(search, s, s->block, WITH_OWNER, IN_CACHE);
+	} else {
+		take(search, s, load(s, OWNER, SLOT + top - 1), IN_CACHE, WITH_OWNER);
+	}
+	return true;
+}
+
+static bool owner_moves(struct state *s)
+{
+	return !s->served ||
+	       store(s, OWNER, TOP, s->frees ? s->top[OWNER] + 1u : s->top[OWNER] - 1u);
+}
+
+/* The step of the operation at `at`, and what it leaves for later. */
+static bool owner_does(struct search *search, struct state *s, enum owner_at at)
+{
+	switch (at) {
+	case SET_BUSY:
+	case SLOW_SET_BUSY:
+		return store(s, OWNER, BUSY, 1);
+	case READ_TOP:
+		s->top[OWNER] = load(s, OWNER, TOP);
+		return true;
+	case READ_BOUND:
+		s->bound = load(s, OWNER, s->frees ? LIMIT : BASE);
+		return true;
+	case TEST_BOUND:
+		return owner_tests(search, s);
+	case MOVE_TOP:
+		return owner_moves(s);
+	case CLEAR_BUSY:
+	case SLOW_CLEAR_BUSY:
+		return store(s, OWNER, BUSY, 0);
+	case SLOW_LOCK:
+		if (s->queued[OWNER] != 0 || s->lock != NOBODY)
+			return false;
+		s->lock = OWNER;
+		return true;
+	case SLOW_WORK:
+		slow_work(search, s);
+		return true;
+	case SLOW_UNLOCK:
+		s->lock = NOBODY;
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* The protocol's order, or the faulty one. */
+static enum owner_at owner_order(enum fault fault, enum owner_at at)
+{
+	static const uint8_t late[] = { [SET_BUSY] = READ_TOP, [READ_TOP] = READ_BOUND,
+	                                [READ_BOUND] = SET_BUSY };
+
+	if (fault == BUSY_SET_LATE && at >= SET_BUSY && at <= READ_BOUND)
+		return late[at];
+	if (fault == BUSY_CLEARED_EARLY && at == MOVE_TOP)
+		return CLEAR_BUSY;
+	if (fault == BUSY_CLEARED_EARLY && at == CLEAR_BUSY)
+		return MOVE_TOP;
+	return at;
+}
+
+static bool owner_step(struct search *search, struct state *s, unsigned choice)
+{
+	enum owner_at at = s->at[OWNER];
+
+	if (at == OWNER_CHOOSES) {
+		if (!owner_chooses(s, choice))
+			return false;
+	} else if (choice != 0 || !owner_does(search, s, owner_order(search->fault, at))) {
+		return false;
+	}
+	s->at[OWNER] = (uint8_t)(at + 1);
+	if (at == SLOW_CLEAR_BUSY || (at == CLEAR_BUSY && s->served)) {
+		s->at[OWNER] = OWNER_CHOOSES;
+		/* Registers that are dead must not make two states of one. */
+		s->frees = s->served = s->block = s->top[OWNER] = s->bound = 0;
+	}
+	return true;
+}
+
+/* ---- the purger ---- */
+
+/* Whether the owner has passed its test and its new top is not in memory yet. */
+static bool owner_moves_top(const struct state *s)
+{
+	for (unsigned i = 0; i < s->queued[OWNER]; i++) {
+		if (s->queue[OWNER][i].location == TOP)
+			return true;
+	}
+	return s->served && s->at[OWNER] > TEST_BOUND && s->at[OWNER] <= CLEAR_BUSY;
+}
+
+static bool purger_writes_top(struct search *search, struct state *s, unsigned top)
+{
+	if (owner_moves_top(s))
+		search->violation = "the purger writes a top that it does not own";
+	return store(s, PURGER, TOP, top);
+}
+
+static bool purger_tries(struct state *s)
+{
+	if (s->left[PURGER] == 0)
+		return false;
+	s->left[PURGER]--;
+	if (s->lock == NOBODY && !s->memory[DRAINED]) {
+		s->lock = PURGER;
+		s->at[PURGER] = SHUT_BASE;
+	}
+	return true;
+}
+
+static bool purger_takes(struct search *search, struct state *s)
+{
+	unsigned top = s->top[PURGER];
+
+	s->at[PURGER] = TAKE_TOP;
+	take(search, s, load(s, PURGER, SLOT + top - 1), IN_CACHE, IN_HEAP);
+	return purger_writes_top(search, s, top - 1);
+}
+
+static bool purger_marks(struct search *search, struct state *s)
+{
+	s->at[PURGER] = PURGER_UNLOCKS;
+	s->capacity = s->top[PURGER] = 0;
+	return purger_writes_top(search, s, 0) && store(s, PURGER, DRAINED, 1);
+}
+
+/* True: done; s->at[PURGER] is then the next step, by default the following one. */
+static bool purger_does(struct search *search, struct state *s, enum purger_at at)
+{
+	bool empty = s->queued[PURGER] == 0;
+
+	switch (at) {
+	case SHUT_BASE:
+		return store(s, PURGER, BASE, BASE_SHUT);
+	case SHUT_LIMIT:
+		return store(s, PURGER, LIMIT, LIMIT_SHUT);
+	case BARRIER:
+		s->barrier_due = search->fault != NO_BARRIER;
+		return empty;
+	case AWAIT_BARRIER:
+		return !s->barrier_due;
+	case READ_BUSY:
+		if (search->fault != BUSY_NOT_READ && load(s, PURGER, BUSY))
+			s->at[PURGER] = OPEN_BASE;
+		return true;
+	case TAKE_TOP:
+		s->top[PURGER] = load(s, PURGER, TOP);
+		if (s->capacity == 0 || s->top[PURGER] == ARRAY)
+			s->at[PURGER] = MARK_DRAINED;
+		return true;
+	case TAKE_SLOT:
+		return purger_takes(search, s);
+	case MARK_DRAINED:
+		return purger_marks(search, s);
+	case OPEN_BASE:
+		return store(s, PURGER, BASE, s->capacity == 0 ? 0 : ARRAY);
+	case OPEN_LIMIT:
+		return store(s, PURGER, LIMIT, s->capacity == 0 ? 0 : ARRAY + s->capacity);
+	case PURGER_UNLOCKS:
+		s->lock = NOBODY;
+		s->at[PURGER] = PURGER_TRIES;
+		return empty;
+	default:
+		return false;
+	}
+}
+
+static bool purger_step(struct search *search, struct state *s)
+{
+	enum purger_at at = s->at[PURGER];
+
+	if (at == PURGER_TRIES)
+		return purger_tries(s);
+	s->at[PURGER] = (uint8_t)(at + 1);
+	return purger_does(search, s, at);
+}
+
+/* ---- the search ---- */
+
+static uint64_t hash(const struct state *s)
+{
+	const uint8_t *bytes = (const uint8_t *)s;
+	uint64_t h = 0xcbf29ce484222325;
+
+	for (size_t i = 0; i < sizeof(*s); i++)
+		h = (h ^ bytes[i]) * 0x100000001b3;
+	return h ^ (h >> 32);
+}
+
+static void visit(struct search *search, const struct state *s)
+{
+	size_t i = hash(s) % TABLE;
+
+	while (search->used[i]) {
+		if (memcmp(&search->seen[i], s, sizeof(*s)) == 0)
+			return;
+		i = (i + 1) % TABLE;
+	}
+	assert_true(++search->states < TABLE / 4 * 3);
+	search->used[i] = true;
+	search->seen[i] = *s;
+	search->pending[search->waiting++] = (uint32_t)i;
+}
+
+/* Nobody can go on: everything must be done, and every block in its place. */
+static void check_end(struct search *search, const struct state *s)
+{
+	bool cached[BLOCKS] = { false };
+
+	if (s->left[OWNER] != 0 || s->left[PURGER] != 0 || s->at[OWNER] != OWNER_CHOOSES ||
+	    s->at[PURGER] != PURGER_TRIES)
+		search->violation = "both wait for ever";
+	for (unsigned i = ARRAY; s->capacity != 0 && i < s->memory[TOP]; i++)
+		cached[s->memory[SLOT + i]] = true;
+	for (unsigned b = 0; b < BLOCKS; b++) {
+		if (cached[b] != (s->place[b] == IN_CACHE))
+			search->violation = "a block is lost";
+	}
+}
+
+/* Visits whatever can come next of *s. */
+static void go_on(struct search *search, const struct state *s)
+{
+	enum { STEPS = 1 + BLOCKS + 4 };
+	bool any = false;
+
+	for (unsigned step = 0; step < STEPS && search->violation == NULL; step++) {
+		struct state next = *s;
+		bool done;
+
+		if (step <= BLOCKS)
+			done = owner_step(search, &next, step);
+		else if (step == BLOCKS + 1)
+			done = purger_step(search, &next);
+		else if (step == BLOCKS + 2)
+			done = pass_barrier(&next);
+		else
+			done = reach_memory(&next, step == BLOCKS + 3 ? OWNER : PURGER);
+		if (!done)
+			continue;
+		any = true;
+		visit(search, &next);
+	}
+	if (!any)
+		check_end(search, s);
+}
+
+/* What the protocol with that fault does wrong, or NULL. */
+static const char *search_all(enum fault fault)
+{
+	struct search search = { .fault = fault };
+	struct state first = {
+		.memory = { [TOP] = ARRAY + 1, [BASE] = ARRAY, [LIMIT] = ARRAY + SLOTS },
+		.lock = NOBODY,
+		.capacity = SLOTS,
+		.left = { OPERATIONS, DRAINS },
+		.place = { IN_CACHE, WITH_OWNER, IN_HEAP },
+	};
+
+	search.seen = calloc(TABLE, sizeof(*search.seen));
+	search.used = calloc(TABLE, sizeof(*search.used));
+	search.pending = calloc(TABLE, sizeof(*search.pending));
+	assert_true(search.seen != NULL && search.used != NULL && search.pending != NULL);
+	visit(&search, &first);
+	while (search.waiting > 0 && search.violation == NULL) {
+		struct state s = search.seen[search.pending[--search.waiting]];
+
+		go_on(&search, &s);
+	}
+	printf("%zu states: %s\n", search.states,
+	       search.violation != NULL ? search.violation : "sound");
+	free(search.seen);
+	free(search.used);
+	free(search.pending);
+	return search.violation;
+}
+
+static void the_protocol_is_sound(void **state)
+{
+	(void)state;
+	assert_null(search_all(NONE));
+}
+
+/* Else the search would prove nothing. */
+static void each_part_of_it_is_needed(void **state)
+{
+	(void)state;
+	for (enum fault fault = NONE + 1; fault < FAULTS; fault++)
+		assert_non_null(search_all(fault));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_protocol_is_sound),
+		cmocka_unit_test(each_part_of_it_is_needed),
+	};
+
+	return cmocka_run_group_tests_name("drain_model", tests, NULL, NULL);
+}
