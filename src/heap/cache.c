@@ -25,6 +25,7 @@
 size_t cache_requests, cache_chunks, cache_key;
 size_t cache_free_bytes;
 
+static struct lock orphans_lock = LOCK_INIT(RANK_CACHE); /* before any cache's */
 static uint32_t large_slots[CLASSES + 1]; /* where a class's place begins */
 
 static unsigned most_slots(unsigned class)
@@ -348,11 +349,11 @@ static void empty_all(struct thread *t)
 		t->ramp[c] = 0;
 		__atomic_store_n(&t->bins[c].top, NULL, __ATOMIC_RELAXED);
 	}
-	if (t->slots != NULL)
-		(void)os_discard(&slots, 1, &calls);
 	t->reserved = 0;
 	__atomic_sub_fetch(&cache_free_bytes, t->counted, __ATOMIC_SEQ_CST);
 	t->counted = 0;
+	if (t->slots != NULL)
+		(void)os_discard(&slots, 1, &calls);
 }
 
 /* A thread that stayed in the parent at work: what it held is lost. */
@@ -374,10 +375,26 @@ static bool at_work(const struct thread *t)
 	       __atomic_load_n(&t->cache_lock.word, __ATOMIC_RELAXED) != 0;
 }
 
+/*
+ * Once for each orphan and process, before its lock and `busy` mean anything: they
+ * are as a thread of the parent left them.
+ */
+static void settle_orphan(struct thread *t)
+{
+	uint32_t generation = registry_generation();
+
+	if (!registry_is_orphan(t) || __atomic_load_n(&t->settled, __ATOMIC_ACQUIRE) == generation)
+		return;
+	lock_acquire(&orphans_lock);
+	if (t->settled != generation && at_work(t))
+		abandon(t);
+	__atomic_store_n(&t->settled, generation, __ATOMIC_RELEASE);
+	lock_release(&orphans_lock);
+}
+
 void cache_empty(struct thread *t)
 {
-	if (registry_is_orphan(t) && at_work(t))
-		abandon(t);
+	settle_orphan(t);
 	lock_acquire(&t->cache_lock);
 	empty_all(t);
 	open_bounds(t);
@@ -391,10 +408,7 @@ static void drain(struct thread *t)
 {
 	bool own = t == thread_self;
 
-	if (registry_is_orphan(t) && at_work(t)) {
-		abandon(t);
-		return;
-	}
+	settle_orphan(t);
 	if (t->drained || !lock_try(&t->cache_lock))
 		return;
 	if (!t->drained) {
@@ -429,10 +443,24 @@ bool cache_drain_idle(bool now)
 	return left;
 }
 
+void cache_fork_prepare(struct thread *own)
+{
+	own->cache_lock.kept = lock_is_mine(&own->cache_lock);
+}
+
+void cache_fork_parent(struct thread *own)
+{
+	own->cache_lock.kept = false;
+}
+
 void cache_fork_child(struct thread *own)
 {
+	bool at_work_here = own->cache_lock.kept;
+
+	lock_fork_child(&orphans_lock);
 	lock_fork_child(&own->cache_lock);
-	/* The parent's purger may have shut it just then. */
-	if (!own->drained)
+	/* The parent's purger may have shut it just then; but what a handler's fork
+	 * interrupted goes on by itself. */
+	if (!at_work_here && !own->drained)
 		open_bounds(own);
 }

@@ -157,9 +157,11 @@ void cache_empty(struct thread *t);
 bool cache_drain_idle(bool now);
 
 /*
- * In the child of a fork.  The caller's own cache is whole; that of a thread which
+ * Around fork.  In the child the caller's own cache is whole; that of a thread which
  * stayed in the parent is too, unless it was at work: then its blocks are lost.
  */
+void cache_fork_prepare(struct thread *own);
+void cache_fork_parent(struct thread *own);
 void cache_fork_child(struct thread *own);
 
 #endif

@@ -97,6 +97,7 @@ static struct record *take_record(void)
 		return NULL;
 	r->thread.next = (struct thread *)all;
 	r->thread.cache_lock.rank = RANK_CACHE;
+	r->thread.cache_lock.order = 1;
 	__atomic_store_n(&records, records + 1, __ATOMIC_RELAXED);
 	__atomic_store_n(&all, r, __ATOMIC_RELEASE);
 	return r;
@@ -110,6 +111,11 @@ size_t registry_count(void)
 struct thread *registry_first(void)
 {
 	return (struct thread *)__atomic_load_n(&all, __ATOMIC_ACQUIRE);
+}
+
+uint32_t registry_generation(void)
+{
+	return generation;
 }
 
 bool registry_is_orphan(const struct thread *t)
@@ -147,10 +153,12 @@ NOINLINE struct thread *registry_enter(void)
 void registry_fork_prepare(void)
 {
 	lock_fork_acquire(&registry_lock);
+	cache_fork_prepare(thread_self);
 }
 
 void registry_fork_parent(void)
 {
+	cache_fork_parent(thread_self);
 	lock_fork_release(&registry_lock);
 }
 

@@ -40,6 +40,8 @@ size_t registry_count(void);
 /* The first of all records, dead ones too; they go on by `next`. */
 struct thread *registry_first(void);
 
+/* How many forks made this process from the first. */
+uint32_t registry_generation(void);
 /* Whether its thread stayed in the parent of a fork. */
 bool registry_is_orphan(const struct thread *t);
 

@@ -28,6 +28,7 @@ struct thread {
 	/* An operation on the bins is under way in the owner; atomic (cache.h). */
 	uint32_t busy;
 	bool caching;        /* const while its thread lives */
+	uint32_t settled;    /* generation that looked at it as an orphan; cache.c */
 	bool drained;        /* guarded by cache_lock, as all below */
 	struct lock cache_lock;
 	void **slots;        /* memory of the bins' arrays */

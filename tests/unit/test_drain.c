@@ -430,8 +430,10 @@ static void those_at_work_are_abandoned_in_the_child(void)
 	is_used_again(record);
 }
 
+/* It has no record, or it would take the orphan's. */
 static void *drain_in_thread(void *unused)
 {
+	lock_thread_begin();
 	drain_all();
 	return unused;
 }
