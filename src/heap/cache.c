@@ -18,6 +18,7 @@
 #define CLASS_SLOTS   2048
 #define CLASS_BYTES   ((size_t)2 << 20)
 #define FIRST_BYTES   ((size_t)64 << 10)
+#define FIRST_MARK    ((size_t)4 << 10)
 #define THREAD_BYTES  ((size_t)4 << 20)
 #define TOTAL_BYTES   ((size_t)64 << 20)
 #define RUN           64 /* blocks that move under one lock of an arena */
@@ -75,7 +76,7 @@ static void set_bounds(struct thread *t, unsigned class)
 	void **base = t->capacity[class] == 0 ? NULL : array_of(t, class);
 
 	__atomic_store_n(&t->bins[class].base, base, __ATOMIC_RELAXED);
-	__atomic_store_n(&t->bins[class].limit, base + t->capacity[class], __ATOMIC_RELAXED);
+	__atomic_store_n(&t->bins[class].limit, base + t->mark[class], __ATOMIC_RELAXED);
 }
 
 /* The cache is opened to its owner again after it was drained, or nearly. */
@@ -255,11 +256,23 @@ static bool grow(struct thread *t, unsigned class)
 	return true;
 }
 
-/* A bin was full with `bytes`, and grew: so much at least is free and cached. */
-static void count_full(struct thread *t, size_t bytes)
+/*
+ * The bin is full to its mark, but not its array: what is below the mark counts as
+ * cached from now on, and the mark goes up, doubled.  So what the purger knows of is
+ * never more than there was, and half of what there is, but for the first marks.
+ */
+static void raise_mark(struct thread *t, unsigned class)
 {
-	t->counted += bytes;
-	t->tell |= __atomic_add_fetch(&cache_free_bytes, bytes, __ATOMIC_SEQ_CST) > PURGE_START;
+	size_t old = t->mark[class], most = t->capacity[class], size = class_sizes[class];
+	size_t mark = size_max(size_max(2 * old, FIRST_MARK / size), held(t, class) + 1), more;
+
+	mark = size_min(mark, most);
+	more = (old - t->full[class]) * size;
+	t->mark[class] = (uint16_t)mark;
+	t->full[class] = (uint16_t)old;
+	t->counted += more;
+	t->tell |= __atomic_add_fetch(&cache_free_bytes, more, __ATOMIC_SEQ_CST) > PURGE_START;
+	set_bounds(t, class);
 }
 
 void *cache_refill(struct thread *t, unsigned class)
@@ -304,14 +317,10 @@ bool cache_make_room(struct thread *t, unsigned class, void *block)
 
 	if (!begin(t))
 		return false;
-	if (bin->top >= bin->limit) {
-		size_t bytes = held(t, class) * class_sizes[class];
-
-		if (grow(t, class))
-			count_full(t, bytes);
-		else
-			flush(t, class, (held(t, class) + 1) / 2);
-	}
+	if (bin->top >= bin->limit && (t->mark[class] < t->capacity[class] || grow(t, class)))
+		raise_mark(t, class);
+	if (bin->top >= bin->limit)
+		flush(t, class, (held(t, class) + 1) / 2);
 	room = bin->top < bin->limit;
 	if (room) {
 		cache_mark(block, cache_key);
@@ -345,8 +354,10 @@ static void empty_all(struct thread *t)
 	for (unsigned c = 0; c < CLASSES; c++) {
 		if (held(t, c) != 0)
 			flush(t, c, held(t, c));
-		t->capacity[c] = 0;
+		/* In this order for the child of a fork: cache_fork_child. */
+		t->capacity[c] = t->mark[c] = t->full[c] = 0;
 		t->ramp[c] = 0;
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);
 		__atomic_store_n(&t->bins[c].top, NULL, __ATOMIC_RELAXED);
 	}
 	t->reserved = 0;
@@ -360,6 +371,8 @@ static void empty_all(struct thread *t)
 static void abandon(struct thread *t)
 {
 	__builtin_memset(t->capacity, 0, sizeof(t->capacity));
+	__builtin_memset(t->mark, 0, sizeof(t->mark));
+	__builtin_memset(t->full, 0, sizeof(t->full));
 	__builtin_memset(t->ramp, 0, sizeof(t->ramp));
 	__builtin_memset(t->bins, 0, sizeof(t->bins));
 	__atomic_sub_fetch(&cache_free_bytes, t->counted, __ATOMIC_SEQ_CST);
@@ -403,14 +416,17 @@ void cache_empty(struct thread *t)
 	lock_release(&t->cache_lock);
 }
 
-/* Takes over a cache that its owner does not use this moment; empties it. */
-static void drain(struct thread *t)
+/*
+ * Takes over a cache that its owner does not use this moment; empties it.  Returns
+ * whether the purger is to be told of what came out.
+ */
+static bool drain(struct thread *t)
 {
-	bool own = t == thread_self;
+	bool own = t == thread_self, tell;
 
 	settle_orphan(t);
-	if (t->drained || !lock_try(&t->cache_lock))
-		return;
+	if (__atomic_load_n(&t->drained, __ATOMIC_RELAXED) || !lock_try(&t->cache_lock))
+		return false;
 	if (!t->drained) {
 		shut_bounds(t);
 		if ((own || os_barrier_everywhere()) && __atomic_load_n(&t->busy, __ATOMIC_ACQUIRE) == 0) {
@@ -420,26 +436,40 @@ static void drain(struct thread *t)
 			open_bounds(t);
 		}
 	}
+	tell = t->drained && t->tell;
+	t->tell &= !t->drained;
 	lock_release(&t->cache_lock);
+	return tell;
 }
+
+/* So many ticks a cache may be found unchanged and yet not to be had, before it is
+ * ignored: the system has no barrier, or a thread was killed inside an operation. */
+#define REFUSALS 20
 
 bool cache_drain_idle(bool now)
 {
-	bool left = false;
+	bool left = false, tell = false;
 
 	for (struct thread *t = registry_first(); t != NULL; t = t->next) {
 		uintptr_t seen = 0;
+		bool unchanged;
 
 		if (__atomic_load_n(&t->drained, __ATOMIC_RELAXED) ||
 		    __atomic_load_n(&t->slots, __ATOMIC_RELAXED) == NULL)
 			continue;
 		for (unsigned c = 0; c < CLASSES; c++)
 			seen = seen * 31 + (uintptr_t)__atomic_load_n(&t->bins[c].top, __ATOMIC_RELAXED);
-		if (now || seen == __atomic_load_n(&t->witness, __ATOMIC_RELAXED))
-			drain(t);
-		__atomic_store_n(&t->witness, seen, __ATOMIC_RELAXED);
-		left |= !__atomic_load_n(&t->drained, __ATOMIC_RELAXED);
+		unchanged = seen == __atomic_exchange_n(&t->witness, seen, __ATOMIC_RELAXED);
+		if (now || unchanged)
+			tell |= drain(t);
+		if (__atomic_load_n(&t->drained, __ATOMIC_RELAXED))
+			continue;
+		__atomic_store_n(&t->refused, unchanged ? t->refused + 1 : 0, __ATOMIC_RELAXED);
+		left |= t->refused < REFUSALS;
 	}
+	/* Its owner sleeps, and cannot. */
+	if (tell && now)
+		purger_tell();
 	return left;
 }
 
@@ -453,14 +483,30 @@ void cache_fork_parent(struct thread *own)
 	own->cache_lock.kept = false;
 }
 
+/* The child was made between two stores of whoever emptied this cache, perhaps. */
+static void mend(struct thread *own)
+{
+	own->reserved = own->counted = 0;
+	for (unsigned c = 0; c < CLASSES; c++) {
+		if (own->capacity[c] == 0)
+			__atomic_store_n(&own->bins[c].top, NULL, __ATOMIC_RELAXED);
+		own->reserved += (size_t)own->capacity[c] * class_sizes[c];
+		own->counted += (size_t)own->full[c] * class_sizes[c];
+	}
+	open_bounds(own);
+}
+
 void cache_fork_child(struct thread *own)
 {
 	bool at_work_here = own->cache_lock.kept;
+	size_t counted = 0;
 
 	lock_fork_child(&orphans_lock);
 	lock_fork_child(&own->cache_lock);
-	/* The parent's purger may have shut it just then; but what a handler's fork
-	 * interrupted goes on by itself. */
+	/* What a handler's fork interrupted goes on by itself. */
 	if (!at_work_here && !own->drained)
-		open_bounds(own);
+		mend(own);
+	for (const struct thread *t = registry_first(); t != NULL; t = t->next)
+		counted += t->counted;
+	__atomic_store_n(&cache_free_bytes, counted, __ATOMIC_SEQ_CST);
 }

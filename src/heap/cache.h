@@ -34,7 +34,7 @@ extern size_t cache_requests HIDDEN;
 /* Chunks below may be; 0: none.  Both atomic: set after the classes' tables. */
 extern size_t cache_chunks HIDDEN;
 extern size_t cache_key HIDDEN;
-/* Bytes that all threads cache, at least; atomic.  The purger counts them. */
+/* Bytes that all threads cache, as far as it was counted; atomic.  For the purger. */
 extern size_t cache_free_bytes HIDDEN;
 
 /* Sets the limits by policy; at start-up and by mallopt. */

@@ -33,11 +33,14 @@ struct thread {
 	struct lock cache_lock;
 	void **slots;        /* memory of the bins' arrays */
 	size_t reserved;     /* bytes that the capacities below may hold */
-	size_t counted;      /* its part of cache_free_bytes */
+	size_t counted;      /* its part of cache_free_bytes: `full` of all bins */
 	bool tell;           /* the purger is to be told once the lock is released */
 	uint16_t capacity[CLASSES];
+	uint16_t mark[CLASSES];        /* limit - base: the owner stops here, to count */
+	uint16_t full[CLASSES];        /* the mark before: so many were cached at once */
 	uint8_t ramp[CLASSES];         /* blocks of the next refill */
 	uintptr_t witness;             /* what the purger saw at its last tick; atomic */
+	uint32_t refused;              /* ticks that found it unchanged, but at work */
 	struct cache_bin bins[CLASSES + 1]; /* the last is always empty and full */
 };
 
