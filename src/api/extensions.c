@@ -33,6 +33,8 @@ EXPORT int cede_mallopt(int param, int value)
 		accepted = settings_mallopt(&settings, param, value);
 	cache_configure();
 	lock_release(&main_arena.lock);
+	if (!cache_is_on())
+		(void)cache_drain_idle(true);
 	return accepted;
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "api/export.h"
+#include "api/fast.h"
 #include "cede/cede.h"
 #include "heap/audit.h"
 #include "heap/cache.h"
@@ -102,113 +103,141 @@ static inline void *perturbed(void *block, size_t bytes)
 	return block;
 }
 
+/* One block of a slab, or NULL: there are none, or a handler finds its thread at work. */
+static void *slab_direct(size_t bytes)
+{
+	struct arena *a = registry_arena(registry_self());
+	void *block = NULL;
+
+	if (!slabs_on || bytes > SLAB_LARGEST || !enter(a))
+		return NULL;
+	if (slab_take(a, class_of_request(bytes), &block, 1) != 0)
+		cache_mark(block, 0);
+	leave(a);
+	return block;
+}
+
 /* From the heap, without a cache. */
 static NOINLINE void *malloc_direct(size_t bytes)
 {
+	void *block;
 	struct chunk *c;
 
-	if (too_large(bytes) || unlikely((c = alloc(0, request_to_size(bytes))) == NULL))
+	if (too_large(bytes))
 		return out_of_memory();
-	return perturbed(chunk_to_block(c), bytes);
+	block = slab_direct(bytes);
+	if (block == NULL) {
+		c = alloc(0, request_to_size(bytes));
+		if (unlikely(c == NULL))
+			return out_of_memory();
+		block = chunk_to_block(c);
+	}
+	return perturbed(block, bytes);
 }
 
 /* The cache has no block of the class: it is filled, unless it has no part in this. */
-static NOINLINE void *malloc_slow(size_t bytes)
+NOINLINE void *malloc_slow(size_t bytes)
 {
-	void *block = cache_refill(registry_self(), class_of_request(bytes));
+	struct thread *t = registry_self();
+	void *block = NULL;
 
+	if (cache_is_on())
+		block = cache_refill(t, class_of_request(bytes));
 	return block != NULL ? block : malloc_direct(bytes);
+}
+
+NOINLINE void *malloc_larger(size_t bytes)
+{
+	void *block;
+
+	if (bytes > CLASS_LARGEST)
+		return malloc_direct(bytes);
+	block = cache_get_larger(bytes);
+	return likely(block != NULL) ? block : malloc_slow(bytes);
 }
 
 EXPORT void *cede_malloc(size_t bytes)
 {
-	void *block;
-
-	if (unlikely(bytes >= cache_requests_below()))
-		return malloc_direct(bytes);
-	block = cache_pop(thread_self, class_of_request(bytes));
-	return likely(block != NULL) ? block : malloc_slow(bytes);
+	return fast_malloc(bytes);
 }
 
-/* The chunk of a block that the program passed in; nothing of it is read yet. */
-static inline struct chunk *chunk_given(void *block, const char *function)
+/* The program passed it in; nothing of it is read yet. */
+static inline void check_aligned(const void *block, const char *function)
 {
 	if (unlikely(((uintptr_t)block & (CHUNK_ALIGN - 1)) != 0))
 		misuse(function, block, "invalid pointer: not a multiple of 16");
-	return block_to_chunk(block);
 }
 
-/* The class that a chunk of a cached size counts as, else CLASS_NONE. */
-static unsigned class_of_chunk(const struct chunk *c)
+/* The arena of a block in use; NULL when it is mapped by itself. */
+static struct arena *arena_given(const void *block, const char *function)
 {
-	size_t size = chunk_peek(c) & ~SIZE_BITS;
-
-	return size < cache_chunks_below() ? class_down[size / CHUNK_ALIGN] : CLASS_NONE;
+	check_aligned(block, function);
+	return window_has(block) ? slab_of(block, function)->arena
+	                         : owner_of(block_to_chunk((void *)block), function);
 }
 
-/* A block that bears the key of cached ones: it is one, or only looks like it. */
-static COLD void check_marked(struct chunk *c, const char *function)
+static size_t usable(const void *block)
 {
-	if (cache_holds(registry_self(), class_of_chunk(c), chunk_to_block(c)))
-		misuse(function, chunk_to_block(c), "double free");
+	return window_has(block) ? slab_at(block)->size : chunk_usable(block_to_chunk((void *)block));
 }
 
-/* To the heap, without a cache. */
-static NOINLINE void free_direct(void *block)
+/* A block that bears the mark of cached ones: it is one, or only looks like it. */
+static COLD void check_marked(void *block, const char *function)
+{
+	if (cache_holds(registry_self(), class_of_usable(usable(block)), block))
+		misuse(function, block, "double free");
+}
+
+/* To the arena, without a cache. */
+static NOINLINE void free_direct(struct arena *a, void *block)
 {
 	unsigned perturb = SETTING(perturb);
-	struct arena *a;
-	struct chunk *c;
 	bool tell = false;
 
-	if (block == NULL)
-		return;
-	c = chunk_given(block, "free");
-	a = owner_of(c, "free");
-	if (unlikely(a == NULL)) {
-		mapped_free(c, "free");
-		return;
-	}
 	if (unlikely(perturb != 0))
-		memset(block, (int)perturb, chunk_usable(c));
-	(void)registry_self();
+		memset(block, (int)perturb, usable(block));
 	if (unlikely(!enter(a))) {
-		free_defer(a, c);
+		free_defer(a, block);
 		return;
 	}
-	free_chunk(a, c);
+	free_block(a, block);
 	if (policy_is_default())
-		tell = purger_should_tell(a, extent_dirty_bytes(a));
+		tell = purger_should_tell(a);
 	leave(a);
 	if (unlikely(tell))
 		purger_tell();
 }
 
-/* The cache did not take it: it makes room, unless it has no part in this. */
-static NOINLINE void free_slow(void *block)
+static NOINLINE void free_slowly(void *block)
 {
-	struct chunk *c;
-	unsigned class;
+	struct thread *t = registry_self();
+	struct arena *a = arena_given(block, "free");
 
-	if (block == NULL)
+	if (unlikely(a == NULL)) {
+		mapped_free(block_to_chunk(block), "free");
 		return;
-	c = chunk_given(block, "free");
-	if (owner_of(c, "free") != NULL) {
-		class = class_of_chunk(c);
+	}
+	if (cache_is_on()) {
+		unsigned class = class_of_usable(usable(block));
+
 		if (unlikely(cache_marked(block)))
-			check_marked(c, "free");
-		if (class != CLASS_NONE && cache_make_room(registry_self(), class, block))
+			check_marked(block, "free");
+		if (class != CLASS_NONE && cache_make_room(t, class, block))
 			return;
 	}
-	free_direct(block);
+	free_direct(a, block);
+}
+
+NOINLINE void malloc_free_slow(void *block)
+{
+	if (unlikely(block == NULL) || (likely(!window_has(block)) && cache_put_chunk(block)))
+		return;
+	free_slowly(block);
 }
 
 EXPORT void cede_free(void *block)
 {
-	if (unlikely(cache_chunks_below() == 0))
-		free_direct(block);
-	else if (unlikely(!cache_take(block)))
-		free_slow(block);
+	fast_free(block);
 }
 
 EXPORT void *cede_calloc(size_t count, size_t each)
@@ -219,7 +248,7 @@ EXPORT void *cede_calloc(size_t count, size_t each)
 
 	if (unlikely(__builtin_mul_overflow(count, each, &bytes)) || too_large(bytes))
 		return out_of_memory();
-	if (bytes < cache_requests_below()) {
+	if (bytes <= CLASS_LARGEST && (slabs_on || cache_is_on())) {
 		void *block = cede_malloc(bytes);
 
 		return block != NULL ? memset(block, 0, bytes) : NULL;
@@ -239,13 +268,15 @@ EXPORT void *cede_calloc(size_t count, size_t each)
 	return memset(chunk_to_block(c), 0, stale);
 }
 
-static void *move_block(struct chunk *c, size_t bytes)
+/* What was usable moves, too, and not only what was asked for. */
+static void *move_block(void *block, size_t bytes)
 {
-	void *block = chunk_to_block(c), *moved = cede_malloc(bytes);
-	size_t usable = chunk_usable(c);
+	void *moved = cede_malloc(bytes);
+	size_t held = usable(block), holds;
 
 	if (moved != NULL) {
-		memcpy(moved, block, usable < bytes ? usable : bytes);
+		holds = usable(moved);
+		memcpy(moved, block, held < holds ? held : holds);
 		cede_free(block);
 	}
 	return moved;
@@ -259,13 +290,27 @@ static void *realloc_mapped(struct chunk *c, size_t bytes)
 	moved = mapped_resize(c, request_to_size(bytes));
 	if (moved != NULL)
 		return chunk_to_block(moved);
-	return chunk_usable(c) >= bytes ? chunk_to_block(c) : move_block(c, bytes);
+	return chunk_usable(c) >= bytes ? chunk_to_block(c) : move_block(chunk_to_block(c), bytes);
+}
+
+/* Where it is while at most half of it would be unused; a chunk, if it can. */
+static void *resize_in_place(struct arena *a, void *block, size_t bytes)
+{
+	struct chunk *resized = NULL;
+
+	if (window_has(block))
+		return bytes <= usable(block) && bytes >= usable(block) / 2 ? block : NULL;
+	if (likely(enter(a))) {
+		resized = realloc_in_place(a, block_to_chunk(block), request_to_size(bytes));
+		leave(a);
+	}
+	return resized != NULL ? chunk_to_block(resized) : NULL;
 }
 
 EXPORT void *cede_realloc(void *block, size_t bytes)
 {
-	struct chunk *c, *resized = NULL;
 	struct arena *a;
+	void *resized;
 
 	if (block == NULL)
 		return cede_malloc(bytes);
@@ -275,18 +320,14 @@ EXPORT void *cede_realloc(void *block, size_t bytes)
 	}
 	if (too_large(bytes))
 		return out_of_memory();
-	c = chunk_given(block, "realloc");
-	a = owner_of(c, "realloc");
-	if (a == NULL)
-		return realloc_mapped(c, bytes);
-	if (unlikely(cache_marked(block)))
-		check_marked(c, "realloc");
 	(void)registry_self();
-	if (likely(enter(a))) {
-		resized = realloc_in_place(a, c, request_to_size(bytes));
-		leave(a);
-	}
-	return resized != NULL ? chunk_to_block(resized) : move_block(c, bytes);
+	a = arena_given(block, "realloc");
+	if (a == NULL)
+		return realloc_mapped(block_to_chunk(block), bytes);
+	if (unlikely(cache_marked(block)))
+		check_marked(block, "realloc");
+	resized = resize_in_place(a, block, bytes);
+	return resized != NULL ? resized : move_block(block, bytes);
 }
 
 EXPORT void *cede_reallocarray(void *block, size_t count, size_t each)
@@ -298,15 +339,42 @@ EXPORT void *cede_reallocarray(void *block, size_t count, size_t each)
 	return cede_realloc(block, bytes);
 }
 
+/*
+ * The smallest class from `bytes` on whose blocks, side by side in a slab, all are
+ * aligned; CLASS_NONE: none.
+ */
+static unsigned aligned_class(size_t alignment, size_t bytes)
+{
+	unsigned class;
+
+	if (!slabs_on || alignment > SLAB_LARGEST || bytes > SLAB_LARGEST)
+		return CLASS_NONE;
+	class = class_of_request(bytes < alignment ? alignment : bytes);
+	while (class < SLAB_CLASSES && class_sizes[class] % alignment != 0)
+		class++;
+	return class < SLAB_CLASSES ? class : CLASS_NONE;
+}
+
 /* The alignment is a power of two; NULL: no memory. */
 static void *aligned(size_t alignment, size_t bytes)
 {
 	struct chunk *c;
+	unsigned class;
 
 	if (alignment <= CHUNK_ALIGN)
 		return cede_malloc(bytes);
 	if (too_large(bytes) || bytes > PTRDIFF_MAX - alignment - 2 * MIN_CHUNK)
 		return out_of_memory();
+	(void)registry_self();
+	class = aligned_class(alignment, bytes);
+	if (class != CLASS_NONE) {
+		void *block = cede_malloc(class_sizes[class]);
+
+		/* Without memory for a slab it may be a chunk. */
+		if (block == NULL || ((uintptr_t)block & (alignment - 1)) == 0)
+			return block;
+		cede_free(block);
+	}
 	c = alloc(alignment, request_to_size(bytes));
 	if (c == NULL)
 		return out_of_memory();
@@ -366,18 +434,19 @@ EXPORT void *cede_pvalloc(size_t bytes)
 
 EXPORT size_t cede_malloc_usable_size(void *block)
 {
-	return block == NULL ? 0 : chunk_usable(block_to_chunk(block));
+	return block == NULL ? 0 : usable(block);
 }
 
 EXPORT void cede_free_sized(void *block, size_t size)
 {
-	(void)size;
-	cede_free(block);
+	fast_free_sized(block, size);
 }
 
 EXPORT void cede_free_aligned_sized(void *block, size_t alignment, size_t size)
 {
-	(void)alignment;
-	(void)size;
-	cede_free(block);
+	/* A greater alignment may have taken a greater class. */
+	if (alignment <= CHUNK_ALIGN)
+		fast_free_sized(block, size);
+	else
+		fast_free(block);
 }

@@ -17,6 +17,7 @@
 #include <dlfcn.h>
 #include <stddef.h>
 
+#include "api/fast.h"
 #include "base/check.h"
 #include "cede/cede.h"
 #include "os/os.h"
@@ -159,14 +160,14 @@ static COLD void *retry_aligned_nothrow(size_t size, size_t alignment,
 
 void *cxx_new(size_t size)
 {
-	void *block = cede_malloc(size);
+	void *block = fast_malloc(size);
 
 	return likely(block != NULL) ? block : new_retry(size, 0);
 }
 
 void *cxx_new_array(size_t size)
 {
-	void *block = cede_malloc(size);
+	void *block = fast_malloc(size);
 
 	return likely(block != NULL) ? block : new_retry(size, 0);
 }
@@ -187,14 +188,14 @@ void *cxx_new_array_aligned(size_t size, size_t alignment)
 
 void *cxx_new_nothrow(size_t size, const struct cxx_nothrow *tag)
 {
-	void *block = cede_malloc(size);
+	void *block = fast_malloc(size);
 
 	return likely(block != NULL) ? block : retry_nothrow(size, tag, "_ZnwmRKSt9nothrow_t");
 }
 
 void *cxx_new_array_nothrow(size_t size, const struct cxx_nothrow *tag)
 {
-	void *block = cede_malloc(size);
+	void *block = fast_malloc(size);
 
 	return likely(block != NULL) ? block : retry_nothrow(size, tag, "_ZnamRKSt9nothrow_t");
 }
@@ -220,75 +221,65 @@ void *cxx_new_array_aligned_nothrow(size_t size, size_t alignment,
 	                                       "_ZnamSt11align_val_tRKSt9nothrow_t");
 }
 
-/*
- * A block's size and alignment stand in its header, so every delete is free; what
- * the program says about them is not needed.
- */
 void cxx_delete(void *block)
 {
-	cede_free(block);
+	fast_free(block);
 }
 
 void cxx_delete_array(void *block)
 {
-	cede_free(block);
+	fast_free(block);
 }
 
 void cxx_delete_sized(void *block, size_t size)
 {
-	(void)size;
-	cede_free(block);
+	fast_free_sized(block, size);
 }
 
 void cxx_delete_array_sized(void *block, size_t size)
 {
-	(void)size;
-	cede_free(block);
+	fast_free_sized(block, size);
 }
 
 void cxx_delete_nothrow(void *block, const struct cxx_nothrow *tag)
 {
 	(void)tag;
-	cede_free(block);
+	fast_free(block);
 }
 
 void cxx_delete_array_nothrow(void *block, const struct cxx_nothrow *tag)
 {
 	(void)tag;
-	cede_free(block);
+	fast_free(block);
 }
 
 void cxx_delete_aligned(void *block, size_t alignment)
 {
 	(void)alignment;
-	cede_free(block);
+	fast_free(block);
 }
 
 void cxx_delete_array_aligned(void *block, size_t alignment)
 {
 	(void)alignment;
-	cede_free(block);
+	fast_free(block);
 }
 
 void cxx_delete_sized_aligned(void *block, size_t size, size_t alignment)
 {
-	(void)size;
-	(void)alignment;
-	cede_free(block);
+	cede_free_aligned_sized(block, alignment, size);
 }
 
 void cxx_delete_array_sized_aligned(void *block, size_t size, size_t alignment)
 {
-	(void)size;
-	(void)alignment;
-	cede_free(block);
+	cede_free_aligned_sized(block, alignment, size);
 }
 
 void cxx_delete_aligned_nothrow(void *block, size_t alignment, const struct cxx_nothrow *tag)
 {
 	(void)alignment;
 	(void)tag;
-	cede_free(block);
+	fast_free(block);
 }
 
 void cxx_delete_array_aligned_nothrow(void *block, size_t alignment,
@@ -296,5 +287,5 @@ void cxx_delete_array_aligned_nothrow(void *block, size_t alignment,
 {
 	(void)alignment;
 	(void)tag;
-	cede_free(block);
+	fast_free(block);
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "api/export.h"
+#include "api/fast.h"
 #include "cede/cede.h"
 
 /* glibc's second names, and what its headers of today no longer declare. */
@@ -24,8 +25,8 @@ int __posix_memalign(void **out, size_t alignment, size_t size);
 int __libc_mallopt(int param, int value);
 struct mallinfo __libc_mallinfo(void);
 
-EXPORT void *malloc(size_t size) { return cede_malloc(size); }
-EXPORT void free(void *block) { cede_free(block); }
+EXPORT void *malloc(size_t size) { return fast_malloc(size); }
+EXPORT void free(void *block) { fast_free(block); }
 EXPORT void *calloc(size_t count, size_t size) { return cede_calloc(count, size); }
 EXPORT void *realloc(void *block, size_t size) { return cede_realloc(block, size); }
 

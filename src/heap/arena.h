@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "heap/chunk.h"
+#include "heap/slab.h"
 #include "os/lock.h"
 #include "purge/decay.h"
 
@@ -60,13 +61,16 @@ struct arena {
 	struct dirty_chunk *dirty_oldest;
 	size_t dirty_bytes;
 	uintptr_t top_dirty_lo, top_dirty_hi; /* the same, of the top */
-	struct chunk *deferred;      /* freed by a signal handler that interrupted an
-	                                operation on this arena; atomic stack by fd */
+	void *deferred;              /* blocks freed by a signal handler that interrupted
+	                                an operation on this arena; an atomic stack */
 	size_t claimed_bytes;        /* free chunks the purger holds as if in use */
 	size_t top_claimed;          /* bytes past the top's end that it holds */
 	size_t dirty_published;      /* dirty bytes last told to the purger; atomic */
 	size_t poke_above;           /* dirty bytes above which free tells it again */
 	struct decay decay;
+	uint32_t ticks;              /* of the purger, here */
+	struct segments segments;
+	struct slabs slabs;
 
 	struct arena *next;          /* const once listed; the list ends with NULL */
 	struct arena *next_free;     /* guarded by the arenas lock */

@@ -163,4 +163,5 @@ void audit_arena(struct arena *a)
 	audit_dirty_list(a, &binned);
 	CHECK(chunk_prev_inuse(a->top) || a->top == arena_initial_top(a));
 	audit_memory(a, &binned);
+	audit_slabs(a);
 }

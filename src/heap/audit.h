@@ -9,6 +9,8 @@
 #include "heap/arena.h"
 
 void audit_arena(struct arena *a);
+/* Its part in audit_slabs.c. */
+void audit_slabs(const struct arena *a);
 
 #ifdef CEDE_AUDIT
 #define AUDIT(a) audit_arena(a)

@@ -2,7 +2,6 @@
 
 #include "heap/audit.h"
 #include "heap/bins.h"
-#include "heap/extent.h"
 #include "heap/misuse.h"
 #include "heap/purger.h"
 #include "heap/registry.h"
@@ -23,7 +22,7 @@
 #define TOTAL_BYTES   ((size_t)64 << 20)
 #define RUN           64 /* blocks that move under one lock of an arena */
 
-size_t cache_requests, cache_chunks, cache_key;
+bool cache_on;
 size_t cache_free_bytes;
 
 static struct lock orphans_lock = LOCK_INIT(RANK_CACHE); /* before any cache's */
@@ -58,10 +57,8 @@ void cache_configure(void)
 		large_slots[0] = CLASSES * SMALL_SLOTS;
 		for (unsigned c = 0; c < CLASSES; c++)
 			large_slots[c + 1] = large_slots[c] + most_slots(c);
-		cache_key = os_random();
 	}
-	__atomic_store_n(&cache_requests, caching ? CLASS_LARGEST - SIZE_SZ + 1 : 0, __ATOMIC_RELEASE);
-	__atomic_store_n(&cache_chunks, caching ? CLASS_LARGEST + CHUNK_ALIGN : 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&cache_on, caching, __ATOMIC_RELEASE);
 }
 
 static void **array_of(const struct thread *t, unsigned class)
@@ -75,8 +72,8 @@ static void set_bounds(struct thread *t, unsigned class)
 {
 	void **base = t->capacity[class] == 0 ? NULL : array_of(t, class);
 
-	__atomic_store_n(&t->bins[class].base, base, __ATOMIC_RELAXED);
-	__atomic_store_n(&t->bins[class].limit, base + t->mark[class], __ATOMIC_RELAXED);
+	__atomic_store_n(&thread_bin(t, class)->base, base, __ATOMIC_RELAXED);
+	__atomic_store_n(&thread_bin(t, class)->limit, base + t->mark[class], __ATOMIC_RELAXED);
 }
 
 /* The cache is opened to its owner again after it was drained, or nearly. */
@@ -89,24 +86,19 @@ static void open_bounds(struct thread *t)
 static void shut_bounds(struct thread *t)
 {
 	for (unsigned c = 0; c < CLASSES; c++) {
-		__atomic_store_n(&t->bins[c].base, (void **)UINTPTR_MAX, __ATOMIC_RELAXED);
-		__atomic_store_n(&t->bins[c].limit, NULL, __ATOMIC_RELAXED);
+		__atomic_store_n(&thread_bin(t, c)->base, (void **)UINTPTR_MAX, __ATOMIC_RELAXED);
+		__atomic_store_n(&thread_bin(t, c)->limit, NULL, __ATOMIC_RELAXED);
 	}
 }
 
 /* ---- to and from the heap; with the cache's lock, outside the bins ---- */
 
-static unsigned from_heap(struct arena *a, unsigned class, void **blocks, unsigned want)
+static unsigned chunks_from(struct arena *a, unsigned class, void **blocks, unsigned want)
 {
 	unsigned got = 0;
 
-	if (!lock_try(&a->lock)) {
-		if (lock_is_mine(&a->lock))
-			return 0;
-		lock_acquire(&a->lock);
-	}
 	while (got < want) {
-		struct chunk *c = alloc_chunk(a, class_sizes[class]);
+		struct chunk *c = alloc_chunk(a, request_to_size(class_sizes[class]));
 
 		if (c == NULL)
 			break;
@@ -119,44 +111,88 @@ static unsigned from_heap(struct arena *a, unsigned class, void **blocks, unsign
 		if (chunk_is_mapped(c))
 			break;
 	}
+	return got;
+}
+
+static unsigned from_heap(struct arena *a, unsigned class, void **blocks, unsigned want)
+{
+	unsigned got = 0;
+
+	if (!lock_try(&a->lock)) {
+		if (lock_is_mine(&a->lock))
+			return 0;
+		lock_acquire(&a->lock);
+	}
+	if (class < SLAB_CLASSES && slabs_on)
+		got = slab_take(a, class, blocks, want);
+	if (got == 0)
+		got = chunks_from(a, class, blocks, want);
 	AUDIT(a);
 	lock_release(&a->lock);
 	return got;
 }
 
-/* An arena of a cached block; by now it must have one. */
+/* The arena of a cached block; NULL: it is mapped by itself. */
 static struct arena *arena_of(void *block)
 {
-	struct arena *a = owner_of(block_to_chunk(block), "free");
+	return likely(window_has(block)) ? slab_at(block)->arena
+	                                 : owner_of(block_to_chunk(block), "free");
+}
 
-	if (unlikely(a == NULL))
-		misuse("free", block, "corrupted size of a freed block");
-	return a;
+/* free_sized took the program's word for what its block holds, and where it begins. */
+static void check_holds(void *block, uint32_t bytes)
+{
+	size_t held;
+
+	if (unlikely(((uintptr_t)block & (CHUNK_ALIGN - 1)) != 0))
+		misuse("free_sized", block, "invalid pointer: not a multiple of 16");
+	held = window_has(block) ? slab_at(block)->size : chunk_usable(block_to_chunk(block));
+	if (unlikely(held < bytes))
+		misuse("free_sized", block, "the block is smaller than the size given, or was freed before");
+}
+
+/* The blocks from `i` on that are of arena a; returns the number of the next one. */
+static unsigned run_to_arena(struct arena *a, void **blocks, unsigned i, unsigned count)
+{
+	struct slab *last = NULL;
+
+	do {
+		if (likely(window_has(blocks[i])))
+			last = slab_give(a, last, blocks[i]);
+		else
+			free_chunk(a, block_to_chunk(blocks[i]));
+		i++;
+	} while (i < count && arena_of(blocks[i]) == a);
+	if (last != NULL)
+		slab_settle(a, last);
+	return i;
 }
 
 /*
  * Each block goes to its own arena, runs of one arena under one lock.  Returns
  * whether the purger is to be told.
  */
-static bool to_heap(void **blocks, unsigned count)
+static bool to_heap(unsigned class, void **blocks, unsigned count)
 {
 	bool tell = false;
 
+	for (unsigned i = 0; i < count; i++)
+		check_holds(blocks[i], class_sizes[class]);
 	for (unsigned i = 0; i < count;) {
 		struct arena *a = arena_of(blocks[i]);
 
+		if (a == NULL) {
+			mapped_free(block_to_chunk(blocks[i++]), "free");
+			continue;
+		}
 		if (lock_is_mine(&a->lock)) {
 			/* In a handler that interrupted this thread in the arena. */
-			free_defer(a, block_to_chunk(blocks[i++]));
+			free_defer(a, blocks[i++]);
 			continue;
 		}
 		lock_acquire(&a->lock);
-		do {
-			cache_mark(blocks[i], 0);
-			free_chunk(a, block_to_chunk(blocks[i]));
-			i++;
-		} while (i < count && arena_of(blocks[i]) == a);
-		tell |= purger_should_tell(a, extent_dirty_bytes(a));
+		i = run_to_arena(a, blocks, i, count);
+		tell |= purger_should_tell(a);
 		AUDIT(a);
 		lock_release(&a->lock);
 	}
@@ -166,7 +202,7 @@ static bool to_heap(void **blocks, unsigned count)
 /* The newest `count` blocks of a bin leave it for the heap. */
 static void flush(struct thread *t, unsigned class, size_t count)
 {
-	struct cache_bin *bin = &t->bins[class];
+	struct cache_bin *bin = thread_bin(t, class);
 	void *run[RUN];
 
 	while (count > 0) {
@@ -176,14 +212,14 @@ static void flush(struct thread *t, unsigned class, size_t count)
 		__builtin_memcpy(run, top, n * sizeof(*run));
 		__atomic_store_n(&bin->top, top, __ATOMIC_RELAXED);
 		__atomic_signal_fence(__ATOMIC_SEQ_CST);
-		t->tell |= to_heap(run, n);
+		t->tell |= to_heap(class, run, n);
 		count -= n;
 	}
 }
 
 static size_t held(const struct thread *t, unsigned class)
 {
-	return t->capacity[class] == 0 ? 0 : (size_t)(t->bins[class].top - array_of(t, class));
+	return t->capacity[class] == 0 ? 0 : (size_t)(t->bins[class + 1].top - array_of(t, class));
 }
 
 /* ---- the owner's slow paths ---- */
@@ -191,7 +227,7 @@ static size_t held(const struct thread *t, unsigned class)
 /* Takes the lock, opens the cache if it was drained, and is busy. */
 static bool begin(struct thread *t)
 {
-	if (!t->caching || !cache_enter(t))
+	if (!t->caching || !cache_is_on() || !cache_enter(t))
 		return false;
 	if (!lock_try(&t->cache_lock)) {
 		/* Whoever empties this cache may be waiting for an arena that this very
@@ -239,7 +275,7 @@ static size_t thread_bytes(void)
 /* Doubles a bin's capacity, when its class and the thread may hold so much. */
 static bool grow(struct thread *t, unsigned class)
 {
-	struct cache_bin *bin = &t->bins[class];
+	struct cache_bin *bin = thread_bin(t, class);
 	size_t count = held(t, class), old = t->capacity[class];
 	size_t capacity = old == 0 ? first_slots(class) : size_min(2 * old, most_slots(class));
 	void **before = old == 0 ? NULL : array_of(t, class), **after;
@@ -277,7 +313,7 @@ static void raise_mark(struct thread *t, unsigned class)
 
 void *cache_refill(struct thread *t, unsigned class)
 {
-	struct cache_bin *bin = &t->bins[class];
+	struct cache_bin *bin = thread_bin(t, class);
 	void *run[RUN];
 	unsigned want, got;
 
@@ -302,17 +338,23 @@ void *cache_refill(struct thread *t, unsigned class)
 		/* The first is returned; the second will be next, so it goes last. */
 		for (unsigned i = got - 1; i > 0; i--)
 			bin->top[got - 1 - i] = run[i];
+		/* What was cached before and lay in a slab since still has its mark; to write
+		 * it into the others would touch pages that may never be used. */
 		for (unsigned i = 1; i < got; i++)
-			cache_mark(run[i], cache_key);
+			if (!window_has(run[i]))
+				cache_mark(run[i], CACHE_MARK);
 		__atomic_store_n(&bin->top, bin->top + got - 1, __ATOMIC_RELAXED);
 	}
 	end(t);
-	return got == 0 ? NULL : run[0];
+	if (got == 0)
+		return NULL;
+	cache_mark(run[0], 0);
+	return run[0];
 }
 
 bool cache_make_room(struct thread *t, unsigned class, void *block)
 {
-	struct cache_bin *bin = &t->bins[class];
+	struct cache_bin *bin = thread_bin(t, class);
 	bool room;
 
 	if (!begin(t))
@@ -323,7 +365,7 @@ bool cache_make_room(struct thread *t, unsigned class, void *block)
 		flush(t, class, (held(t, class) + 1) / 2);
 	room = bin->top < bin->limit;
 	if (room) {
-		cache_mark(block, cache_key);
+		cache_mark(block, CACHE_MARK);
 		*bin->top = block;
 		__atomic_store_n(&bin->top, bin->top + 1, __ATOMIC_RELAXED);
 	}
@@ -358,7 +400,7 @@ static void empty_all(struct thread *t)
 		t->capacity[c] = t->mark[c] = t->full[c] = 0;
 		t->ramp[c] = 0;
 		__atomic_signal_fence(__ATOMIC_SEQ_CST);
-		__atomic_store_n(&t->bins[c].top, NULL, __ATOMIC_RELAXED);
+		__atomic_store_n(&thread_bin(t, c)->top, NULL, __ATOMIC_RELAXED);
 	}
 	t->reserved = 0;
 	__atomic_sub_fetch(&cache_free_bytes, t->counted, __ATOMIC_SEQ_CST);
@@ -458,7 +500,7 @@ bool cache_drain_idle(bool now)
 		    __atomic_load_n(&t->slots, __ATOMIC_RELAXED) == NULL)
 			continue;
 		for (unsigned c = 0; c < CLASSES; c++)
-			seen = seen * 31 + (uintptr_t)__atomic_load_n(&t->bins[c].top, __ATOMIC_RELAXED);
+			seen = seen * 31 + (uintptr_t)__atomic_load_n(&thread_bin(t, c)->top, __ATOMIC_RELAXED);
 		unchanged = seen == __atomic_exchange_n(&t->witness, seen, __ATOMIC_RELAXED);
 		if (now || unchanged)
 			tell |= drain(t);
@@ -489,7 +531,7 @@ static void mend(struct thread *own)
 	own->reserved = own->counted = 0;
 	for (unsigned c = 0; c < CLASSES; c++) {
 		if (own->capacity[c] == 0)
-			__atomic_store_n(&own->bins[c].top, NULL, __ATOMIC_RELAXED);
+			__atomic_store_n(&thread_bin(own, c)->top, NULL, __ATOMIC_RELAXED);
 		own->reserved += (size_t)own->capacity[c] * class_sizes[c];
 		own->counted += (size_t)own->full[c] * class_sizes[c];
 	}

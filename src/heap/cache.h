@@ -2,8 +2,8 @@
  * The thread cache: blocks that a thread freed and will take again, without a
  * lock.  Layer: heap.  Default policy.
  *
- * A cached block is in use as far as the heap knows.  Its second word holds a key
- * of the process, so that freeing it once more is noticed.
+ * A cached block is in use as far as the heap knows.  Its second word holds a mark,
+ * so that freeing it once more is noticed.
  *
  * The owner's operations take no lock and no atomic read-modify-write.  Each sets
  * `busy`, reads the bounds, moves the top, and clears `busy`: plain stores, in that
@@ -29,44 +29,46 @@
 #include "heap/owner.h"
 #include "heap/thread.h"
 
-/* Requests below are cached; 0: none are (classic, M_PERTURB). */
-extern size_t cache_requests HIDDEN;
-/* Chunks below may be; 0: none.  Both atomic: set after the classes' tables. */
-extern size_t cache_chunks HIDDEN;
-extern size_t cache_key HIDDEN;
+/* Left in the second word of a cached block.  Where a program's own bytes look the
+ * same, free takes its slow path, and finds that the block is not cached. */
+#define CACHE_MARK UINT32_C(0x9fc0ced3)
+
+/* Whether threads cache at all: not in classic, nor with M_PERTURB, nor without the
+ * purger, who would empty the caches of threads that sleep.  Atomic. */
+extern bool cache_on HIDDEN;
 /* Bytes that all threads cache, as far as it was counted; atomic.  For the purger. */
 extern size_t cache_free_bytes HIDDEN;
 
-/* Sets the limits by policy; at start-up and by mallopt. */
+/* Decides by the settings; at start-up, by mallopt, and when there is no purger. */
 void cache_configure(void);
 
-static inline size_t cache_requests_below(void)
+static inline bool cache_is_on(void)
 {
-	return __atomic_load_n(&cache_requests, __ATOMIC_ACQUIRE);
-}
-
-static inline size_t cache_chunks_below(void)
-{
-	return __atomic_load_n(&cache_chunks, __ATOMIC_ACQUIRE);
+	return __atomic_load_n(&cache_on, __ATOMIC_ACQUIRE);
 }
 
 static inline bool cache_marked(const void *block)
 {
-	return ((const size_t *)block)[1] == cache_key;
+	return ((const uint32_t *)block)[2] == CACHE_MARK;
 }
 
-static inline void cache_mark(void *block, size_t key)
+static inline void cache_mark(void *block, uint32_t mark)
 {
-	((size_t *)block)[1] = key;
+	((uint32_t *)block)[2] = mark;
 }
 
+/*
+ * By compare and store: one instruction that does both (bts) costs 4 ns a time on
+ * Zen.  The compiler alone would load the word first.
+ */
 static inline bool cache_enter(struct thread *t)
 {
-	if (unlikely(__atomic_load_n(&t->busy, __ATOMIC_RELAXED) != 0))
-		return false;
+	__asm__ goto("cmpl $0, %0\n\tjne %l1" : : "m"(t->busy) : "cc", "memory" : busy);
 	__atomic_store_n(&t->busy, 1, __ATOMIC_RELAXED);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	return true;
+busy:
+	return false;
 }
 
 static inline void cache_leave(struct thread *t)
@@ -75,51 +77,108 @@ static inline void cache_leave(struct thread *t)
 	__atomic_store_n(&t->busy, 0, __ATOMIC_RELEASE);
 }
 
-/* A cached block of the class, or NULL. */
-static inline void *cache_pop(struct thread *t, unsigned class)
+/*
+ * Within cache_enter and cache_leave the bounds are read plainly: whoever changes
+ * them meanwhile sees `busy` and takes it back, and what was read decides alone.
+ */
+
+/* A cached block of the bin, or NULL. */
+static inline void *cache_pop(struct thread *t, struct cache_bin *bin)
 {
-	struct cache_bin *bin = &t->bins[class];
-	void *block = NULL, **top;
+	void *block, **top;
 
 	if (!cache_enter(t))
 		return NULL;
-	top = __atomic_load_n(&bin->top, __ATOMIC_RELAXED);
-	if (likely(top > __atomic_load_n(&bin->base, __ATOMIC_RELAXED))) {
-		block = top[-1];
-		cache_mark(block, 0);
-		__atomic_store_n(&bin->top, top - 1, __ATOMIC_RELAXED);
+	top = bin->top;
+	if (unlikely(top <= bin->base)) {
+		cache_leave(t);
+		return NULL;
 	}
+	block = top[-1];
+	__asm__("" : "+a"(block)); /* where it is returned: saves a move */
+	cache_mark(block, 0);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	bin->top--;
 	cache_leave(t);
 	return block;
 }
 
-/* Whether the block, a chunk of the class, now is in the cache. */
-static inline bool cache_push(struct thread *t, unsigned class, void *block)
+/* Whether the block, of the bin's class, now is in the cache. */
+static inline bool cache_push(struct thread *t, struct cache_bin *bin, void *block)
 {
-	struct cache_bin *bin = &t->bins[class];
-	bool room;
 	void **top;
 
 	if (!cache_enter(t))
 		return false;
-	top = __atomic_load_n(&bin->top, __ATOMIC_RELAXED);
-	room = top < __atomic_load_n(&bin->limit, __ATOMIC_RELAXED);
-	if (likely(room)) {
-		cache_mark(block, cache_key);
-		*top = block;
-		__atomic_store_n(&bin->top, top + 1, __ATOMIC_RELAXED);
+	top = bin->top;
+	if (unlikely(top >= bin->limit || cache_marked(block))) {
+		cache_leave(t);
+		return false;
 	}
+	cache_mark(block, CACHE_MARK);
+	*top = block;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	bin->top++;
 	cache_leave(t);
-	return room;
+	return true;
 }
 
 /*
- * free's fast path: whether the block was sound, of a cached size, and is in the
- * calling thread's cache now.
+ * The bin of a request of at most CLASS_EVEN bytes: its class is its count of steps.
+ * Bins lie at multiples of their size, so rounding up may come last.
  */
-static inline bool cache_take(void *block)
+static inline struct cache_bin *cache_even_bin(struct thread *t, size_t bytes)
+{
+	size_t scale = sizeof(*t->bins) / CLASS_STEP;
+	uintptr_t at = (uintptr_t)t->bins + (bytes + CLASS_STEP) * scale - 1;
+
+	return (struct cache_bin *)(at & -sizeof(*t->bins));
+}
+
+/* malloc's fast path, for at most CLASS_EVEN bytes. */
+static inline void *cache_get(size_t bytes)
+{
+	struct thread *t = thread_self;
+
+	return cache_pop(t, cache_even_bin(t, bytes));
+}
+
+/* The same for at most CLASS_LARGEST bytes. */
+static inline void *cache_get_larger(size_t bytes)
+{
+	struct thread *t = thread_self;
+
+	return cache_pop(t, thread_bin(t, class_of_request(bytes)));
+}
+
+/*
+ * free's fast path for a block of a slab: whether it is in the calling thread's
+ * cache now.  Of an address where no slab is the bin is full.
+ */
+static inline bool cache_put(void *block)
+{
+	uintptr_t step = window_step(block);
+	struct thread *t = thread_self;
+
+	if (unlikely(step >= window.steps))
+		return false;
+	return cache_push(t, (struct cache_bin *)((char *)t->bins + window.bins[step >> 12]), block);
+}
+
+/* The same for any block that holds at least so many bytes, at most CLASS_EVEN. */
+static inline bool cache_put_sized(void *block, size_t bytes)
+{
+	struct thread *t = thread_self;
+
+	return cache_push(t, cache_even_bin(t, bytes), block);
+}
+
+/* The same for a chunk that is sound and of a cached size. */
+static inline bool cache_put_chunk(void *block)
 {
 	const struct chunk *c = block_to_chunk(block);
+	struct thread *t = thread_self;
+	unsigned class;
 	size_t size;
 
 	if (likely(owner_in_main(c)))
@@ -128,11 +187,10 @@ static inline bool cache_take(void *block)
 		size = (chunk_peek(c) & ~PREV_INUSE) ^ NON_MAIN_ARENA;
 	else
 		return false;
-	if (unlikely(size >= cache_chunks_below() || ((size | (uintptr_t)block) & (CHUNK_ALIGN - 1)) != 0))
+	if (unlikely(((size | (uintptr_t)block) & (CHUNK_ALIGN - 1)) != 0))
 		return false;
-	if (unlikely(cache_marked(block)))
-		return false;
-	return cache_push(thread_self, class_down[size >> 4], block);
+	class = class_of_usable(size - SIZE_SZ);
+	return likely(class != CLASS_NONE) && cache_push(t, thread_bin(t, class), block);
 }
 
 /* ---- slow paths, of the calling thread's own cache ---- */
@@ -141,7 +199,7 @@ static inline bool cache_take(void *block)
 void *cache_refill(struct thread *t, unsigned class);
 /* Makes room in the bin and takes the block in; false: it could not. */
 bool cache_make_room(struct thread *t, unsigned class, void *block);
-/* Whether a block that bears the key is in this cache. */
+/* Whether a block that bears the mark is in this cache. */
 bool cache_holds(struct thread *t, unsigned class, const void *block);
 
 /* ---- other threads' ---- */

@@ -2,6 +2,7 @@
 
 #include "heap/bins.h"
 #include "heap/extent.h"
+#include "heap/slab_claim.h"
 
 /* Takes at most `room` dirty bytes of a dirty chunk aside; returns how many. */
 static size_t take_chunk(struct claim *claim, struct arena *a, struct dirty_chunk *d, size_t room)
@@ -49,6 +50,7 @@ size_t claim_take(struct claim *claim, struct arena *a, size_t want)
 	want = size_min(want & -os_page_size, CLAIM_BYTES);
 	claim->arena = a;
 	lock_acquire(&a->lock);
+	claim->of_slabs = false;
 	claim->count = claim->chunks_count = 0;
 	while (taken < want && a->dirty_oldest != NULL && claim->count < OS_DISCARD_RANGES)
 		taken += take_chunk(claim, a, a->dirty_oldest, want - taken);
@@ -65,7 +67,7 @@ void claim_return_top(struct claim *claim, bool clean)
 	uintptr_t start = (uintptr_t)range->start;
 	struct arena *a = claim->arena;
 
-	if (claim->count == claim->chunks_count)
+	if (claim->of_slabs || claim->count == claim->chunks_count)
 		return;
 	claim->count = claim->chunks_count;
 	CHECK((char *)a->top + chunk_size(a->top) == (char *)range->start);
@@ -80,6 +82,8 @@ void claim_return(struct claim *claim, bool clean)
 	struct arena *a = claim->arena;
 
 	lock_acquire(&a->lock);
+	if (claim->of_slabs)
+		slab_claim_return(claim, clean);
 	claim_return_top(claim, clean);
 	for (unsigned i = 0; i < claim->chunks_count; i++) {
 		a->claimed_bytes -= chunk_size(claim->chunks[i]);

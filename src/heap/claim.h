@@ -5,7 +5,8 @@
  * The system call runs without the arena's lock, so the pages must not be handed
  * out meanwhile: a claimed chunk looks in use to its neighbours, and a claimed
  * end of the top is simply not part of the top.  Of a large chunk only the front
- * is claimed, so that the program keeps the rest.
+ * is claimed, so that the program keeps the rest.  Blocks of a slab look in use, and
+ * free units are not in their segment.
  *
  * I1: while a->top_claimed is not 0, the top's end does not move (grow_arena,
  *     grow_trim_main and subheap_trim see to that).
@@ -23,6 +24,7 @@
 struct claim {
 	struct arena *arena;
 	unsigned count;                          /* 0: nothing is claimed */
+	bool of_slabs;                           /* pages of slabs and of free units, or: */
 	unsigned chunks_count;                   /* ranges of chunks; then one of the top */
 	struct os_range ranges[OS_DISCARD_RANGES];
 	struct chunk *chunks[OS_DISCARD_RANGES];

@@ -11,6 +11,7 @@
 #include "heap/heap.h"
 #include "heap/purger.h"
 #include "heap/registry.h"
+#include "heap/window.h"
 
 static void prepare(void)
 {
@@ -19,12 +20,14 @@ static void prepare(void)
 		lock_thread_begin();
 	registry_fork_prepare();
 	arena_fork_prepare();
+	window_fork_prepare();
 	purger_fork_prepare();
 }
 
 static void parent(void)
 {
 	purger_fork_parent();
+	window_fork_parent();
 	arena_fork_parent();
 	registry_fork_parent();
 }
@@ -32,6 +35,7 @@ static void parent(void)
 static void child(void)
 {
 	registry_fork_child();
+	window_fork_child();
 	purger_fork_child();
 }
 

@@ -164,20 +164,31 @@ void free_consolidate(struct arena *a)
 	}
 }
 
-COLD void free_defer(struct arena *a, struct chunk *c)
+void free_block(struct arena *a, void *block)
 {
-	c->fd = __atomic_load_n(&a->deferred, __ATOMIC_RELAXED);
-	while (!__atomic_compare_exchange_n(&a->deferred, &c->fd, c, false, __ATOMIC_RELEASE,
-	                                    __ATOMIC_RELAXED))
-		;
+	if (window_has(block))
+		slab_settle(a, slab_give(a, NULL, block));
+	else
+		free_chunk(a, block_to_chunk(block));
+}
+
+/* The first word of each block leads to the next. */
+COLD void free_defer(struct arena *a, void *block)
+{
+	void *next = __atomic_load_n(&a->deferred, __ATOMIC_RELAXED);
+
+	do {
+		*(void **)block = next;
+	} while (!__atomic_compare_exchange_n(&a->deferred, &next, block, false, __ATOMIC_RELEASE,
+	                                      __ATOMIC_RELAXED));
 }
 
 void free_deferred(struct arena *a)
 {
-	struct chunk *c = __atomic_exchange_n(&a->deferred, NULL, __ATOMIC_ACQUIRE), *next;
+	void *block = __atomic_exchange_n(&a->deferred, NULL, __ATOMIC_ACQUIRE), *next;
 
-	for (; c != NULL; c = next) {
-		next = c->fd;
-		free_chunk(a, c);
+	for (; block != NULL; block = next) {
+		next = *(void **)block;
+		free_block(a, block);
 	}
 }

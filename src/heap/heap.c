@@ -32,6 +32,7 @@ void heap_start(void)
 		settings.mxfast = 0;
 	arena_init(&main_arena, 0);
 	main_arena.contiguous = true;
+	slabs_on = policy_is_default();
 	cache_configure();
 	fork_register();
 }

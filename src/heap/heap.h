@@ -71,10 +71,12 @@ void free_chunk(struct arena *a, struct chunk *c);
 /* Merging alone.  `clean`: the chunk's whole pages were given back. */
 void free_merge(struct arena *a, struct chunk *c, bool clean);
 
-/* A handler's free, of an arena that its thread was at work in: for later. */
-void free_defer(struct arena *a, struct chunk *c);
+/* A handler's free of a block, when its thread was at work in the arena: for later. */
+void free_defer(struct arena *a, void *block);
 /* Frees what signal handlers left. */
 void free_deferred(struct arena *a);
+/* A block in use of this arena, chunk or of a slab, becomes free. */
+void free_block(struct arena *a, void *block);
 
 /* Empties the fast bins into the unsorted bin, merging. */
 void free_consolidate(struct arena *a);

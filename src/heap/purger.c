@@ -4,6 +4,7 @@
 #include "heap/claim.h"
 #include "heap/extent.h"
 #include "heap/heap.h"
+#include "heap/slab_claim.h"
 #include "os/os.h"
 
 /* How often a release looks at an arena again. */
@@ -40,32 +41,74 @@ void purger_publish(struct arena *a, size_t dirty)
 	a->poke_above = purger_is_absent() ? 0 : dirty + PURGE_STEP;
 }
 
-/* Gives up to `want` bytes of an arena back; returns what the system took. */
-static size_t give_back(struct arena *a, size_t want)
+/* Gives a claim to the system, then back to its arena; returns the bytes. */
+static size_t discard_claim(void)
 {
-	size_t gone = 0, taken, calls;
+	uint64_t calls = 0;
+	size_t gone;
 
-	while (want >= os_page_size) {
-		uint64_t made = 0;
-
-		lock_acquire(&purge_lock);
-		/* The child of a fork may find its parent's claim, half done. */
-		if (claim.count != 0)
-			claim_return(&claim, false);
-		taken = claim_take(&claim, a, want);
-		if (taken != 0) {
-			gone += os_discard(claim.ranges, claim.count, &made);
-			claim_return(&claim, true);
-		}
-		calls = made;
-		__atomic_store_n(&purge_counts.calls, purge_counts.calls + calls, __ATOMIC_RELAXED);
-		lock_release(&purge_lock);
-		if (taken == 0)
-			break;
-		want -= taken < want ? taken : want;
-	}
+	if (claim.count == 0)
+		return 0;
+	gone = os_discard(claim.ranges, claim.count, &calls);
+	claim_return(&claim, true);
+	__atomic_add_fetch(&purge_counts.calls, calls, __ATOMIC_RELAXED);
 	__atomic_add_fetch(&purge_counts.bytes, gone, __ATOMIC_RELAXED);
 	return gone;
+}
+
+/* The child of a fork may find its parent's claim, half done. */
+static void begin_claim(void)
+{
+	lock_acquire(&purge_lock);
+	if (claim.count != 0)
+		claim_return(&claim, false);
+}
+
+/* Gives up to `want` bytes of an arena's chunks back; returns what the system took. */
+static size_t give_back(struct arena *a, size_t want)
+{
+	size_t gone = 0, taken = SIZE_MAX;
+
+	while (want >= os_page_size && taken != 0) {
+		begin_claim();
+		taken = claim_take(&claim, a, want);
+		gone += discard_claim();
+		lock_release(&purge_lock);
+		want -= size_min(taken, want);
+	}
+	return gone;
+}
+
+/*
+ * Gives back what may go of the slabs that were queued at `tick` or before, until
+ * `most` bytes went; returns what the system took.
+ */
+static size_t give_back_slabs(struct arena *a, uint32_t tick, bool at_once, size_t most)
+{
+	size_t gone = 0;
+	bool more = true;
+
+	while (more && gone < most) {
+		begin_claim();
+		more = slab_claim_take(&claim, a, tick, at_once, most - gone);
+		gone += discard_claim();
+		lock_release(&purge_lock);
+	}
+	return gone;
+}
+
+/* What describes the parts of the window that nobody has. */
+static void scrub_window(void)
+{
+	uint64_t calls = 0;
+	bool more = true;
+
+	while (more) {
+		lock_acquire(&purge_lock);
+		more = window_scrub(&calls);
+		lock_release(&purge_lock);
+	}
+	__atomic_add_fetch(&purge_counts.calls, calls, __ATOMIC_RELAXED);
 }
 
 static size_t dirty_now(struct arena *a)
@@ -82,15 +125,18 @@ static size_t dirty_now(struct arena *a)
 static size_t tick(struct arena *a)
 {
 	size_t dirty, old, gone;
+	uint32_t ticks;
 
 	lock_acquire(&a->lock);
 	old = decay_tick(&a->decay, extent_dirty_bytes(a));
+	ticks = ++a->ticks;
 	lock_release(&a->lock);
 	gone = give_back(a, old);
+	(void)give_back_slabs(a, ticks - SLAB_TICKS, false, SIZE_MAX);
 
 	lock_acquire(&a->lock);
 	decay_purged(&a->decay, gone);
-	dirty = extent_dirty_bytes(a);
+	dirty = purger_dirty(a);
 	purger_publish(a, dirty);
 	lock_release(&a->lock);
 	return dirty;
@@ -103,6 +149,7 @@ static size_t pass(void)
 
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
 		left += tick(a);
+	scrub_window();
 	__atomic_add_fetch(&purge_counts.passes, 1, __ATOMIC_RELAXED);
 	return left;
 }
@@ -153,7 +200,7 @@ static void start(void)
 	/* From now on every free may be asked to do a pass. */
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a)) {
 		lock_acquire(&a->lock);
-		purger_publish(a, extent_dirty_bytes(a));
+		purger_publish(a, purger_dirty(a));
 		lock_release(&a->lock);
 	}
 }
@@ -191,6 +238,17 @@ NOINLINE void purger_tell(void)
 		os_futex_wake(&state, 1);
 }
 
+/* What is queued from now on does not count as queued before. */
+static uint32_t next_tick(struct arena *a)
+{
+	uint32_t now;
+
+	lock_acquire(&a->lock);
+	now = ++a->ticks;
+	lock_release(&a->lock);
+	return now;
+}
+
 size_t purger_release(size_t max)
 {
 	size_t gone = 0;
@@ -205,7 +263,10 @@ size_t purger_release(size_t max)
 				break;
 			gone += give_back(a, size_min(dirty, max - gone));
 		}
+		if (gone < max)
+			gone += give_back_slabs(a, next_tick(a) - 1, true, max - gone);
 	}
+	scrub_window();
 	return gone;
 }
 
@@ -240,7 +301,7 @@ void purger_fork_child(void)
 	lock_fork_child(&purge_lock);
 	/* At once, or the arena cannot grow; the chunks can wait (give_back), and cost
 	 * a child that soon executes another program nothing. */
-	if (claim.count != 0 && !lock_is_mine(&claim.arena->lock))
+	if (claim.count != 0 && !claim.of_slabs && !lock_is_mine(&claim.arena->lock))
 		claim_return_top(&claim, false);
 	if (now == PURGER_AWAKE || now == PURGER_ASLEEP)
 		__atomic_store_n(&state, PURGER_NONE, __ATOMIC_RELAXED);

@@ -20,7 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "heap/arena.h"
+#include "heap/extent.h"
 
 #define PURGE_START ((size_t)1 << 20)
 #define PURGE_STEP  ((size_t)64 << 10) /* an arena tells of no less */
@@ -40,14 +40,22 @@ static inline bool purger_is_absent(void)
 	return purger_now() == PURGER_ABSENT;
 }
 
+/* With the arena's lock: bytes that may be to give back; of slabs, at most so many. */
+static inline size_t purger_dirty(const struct arena *a)
+{
+	return extent_dirty_bytes(a) + a->slabs.freed;
+}
+
 /* With the arena's lock: what the purger may know, and when it is to hear more. */
 void purger_publish(struct arena *a, size_t dirty);
 
 /*
  * With the arena's lock: whether purger_tell must be called once it is released.
  */
-static inline bool purger_should_tell(struct arena *a, size_t dirty)
+static inline bool purger_should_tell(struct arena *a)
 {
+	size_t dirty = purger_dirty(a);
+
 	if (likely(dirty <= a->poke_above))
 		return false;
 	purger_publish(a, dirty);

@@ -17,6 +17,7 @@ struct cache_bin {
 	void **top;   /* owner; another thread only while it owns the drained cache */
 	void **base;  /* atomic: whoever holds cache_lock */
 	void **limit; /* the same */
+	void *unused; /* a multiple of a power of two finds a bin faster */
 };
 
 struct thread {
@@ -41,8 +42,20 @@ struct thread {
 	uint8_t ramp[CLASSES];         /* blocks of the next refill */
 	uintptr_t witness;             /* what the purger saw at its last tick; atomic */
 	uint32_t refused;              /* ticks that found it unchanged, but at work */
-	struct cache_bin bins[CLASSES + 1]; /* the last is always empty and full */
+	_Alignas(sizeof(struct cache_bin)) struct cache_bin
+		bins[CLASSES + 1]; /* by class + 1; the first is always empty and full */
 };
+
+static inline struct cache_bin *thread_bin(struct thread *t, unsigned class)
+{
+	return &t->bins[class + 1];
+}
+
+/* Where it is among the bins: window.bins has this for each unit of a slab. */
+static inline uint16_t thread_bin_offset(unsigned class)
+{
+	return (uint16_t)((class + 1) * sizeof(struct cache_bin));
+}
 
 /* The calling thread's record; &thread_nobody until registry_enter. */
 extern __thread struct thread *thread_self HIDDEN;

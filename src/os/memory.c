@@ -55,6 +55,20 @@ void *os_map(void *hint, size_t size, enum os_access access)
 	return sys_failed(result) ? NULL : (void *)result;
 }
 
+bool os_map_at(void *start, size_t size)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+	long result = sys_map(start, size, PROT_READ | PROT_WRITE, flags, -1, 0);
+
+	if (sys_failed(result))
+		return false;
+	if ((void *)result == start)
+		return true;
+	/* A system that does not know the flag takes the address as a hint. */
+	(void)sys_unmap((void *)result, size);
+	return false;
+}
+
 bool os_unmap(void *start, size_t size)
 {
 	return !sys_failed(sys_unmap(start, size));

@@ -34,6 +34,8 @@ enum os_access { OS_NONE, OS_READ_WRITE };
 
 /* Fresh zeroed private memory near `hint` (or anywhere), or NULL. */
 void *os_map(void *hint, size_t size, enum os_access access) MUST_USE;
+/* The same at `start` and nowhere else; false when anything is mapped there.  Linux 4.17. */
+bool os_map_at(void *start, size_t size) MUST_USE;
 bool os_unmap(void *start, size_t size) MUST_USE;
 /* Grows or shrinks a mapping, moving it if it must; NULL: unchanged. */
 void *os_remap(void *start, size_t old_size, size_t new_size) MUST_USE;
@@ -44,7 +46,7 @@ struct os_range {
 	size_t size;
 };
 
-#define OS_DISCARD_RANGES 256
+#define OS_DISCARD_RANGES 512
 
 /*
  * Gives the pages of the ranges back: their next touch reads zero.  At most

@@ -5,11 +5,16 @@
 
 #include "support/heap.h"
 
-/* Sizes by what a freed block becomes. */
-#define FAST   24u        /* classic: a fast chunk */
-#define SMALL  1000u      /* a small chunk */
-#define LARGE  5000u      /* a large one */
+#define FAST   crime_sizes.fast
+#define SMALL  crime_sizes.small
+#define LARGE  crime_sizes.large
 #define MAPPED (1u << 20) /* a mapping of its own */
+
+struct crime_sizes crime_sizes;
+
+/* Larger free chunks of the default policy are in trees, where a size that is alone has
+ * links that nobody reads. */
+#define IN_SMALL_BINS (IN_CLASSIC | IN_CHUNKS_UNCACHED)
 
 #define SIZE_WORD(block)      ((size_t *)(block))[-1]
 #define PREV_SIZE_WORD(block) ((size_t *)(block))[-2]
@@ -187,7 +192,8 @@ static void size_too_long(void)
 {
 	char *block = take_fenced(SMALL);
 
-	memset(take(8 * SMALL), 0, 8 * SMALL);
+	for (int i = 0; i < 6; i++)
+		memset(take(SMALL), 0, SMALL);
 	SIZE_WORD(block) += 4 * SMALL - 4 * SMALL % 16;
 	blame_free(block);
 }
@@ -340,6 +346,178 @@ static __attribute__((unused)) void fast_link_odd(void)
 	take(FAST);
 }
 
+/* ---- blocks of slabs ---- */
+
+#define HELD   96u /* a class, and in the next word what a block of it holds */
+#define WORDS  (HELD / sizeof(size_t))
+
+/* A block, and one after it that stays, so that the slab does. */
+static size_t *take_slab(void)
+{
+	void *block = take(HELD);
+
+	memset(take(HELD), 'A', HELD);
+	return memset(block, 'A', HELD);
+}
+
+/* The block is in its slab, whatever caches there are. */
+static size_t *freed_to_slab(size_t *block)
+{
+	heap_free(block);
+	heap_trim(0);
+	return block;
+}
+
+static void slab_twice(void)
+{
+	size_t *block = take_slab();
+
+	heap_free(block);
+	blame_free(block);
+}
+
+static void slab_twice_after_others(void)
+{
+	size_t *block = take_slab();
+
+	heap_free(block);
+	for (int i = 0; i < 100; i++)
+		heap_free(take(HELD + 64));
+	heap_free(take(HELD));
+	heap_free(take_slab());
+	blame_free(block);
+}
+
+static void slab_twice_left_cache(void)
+{
+	blame_free(freed_to_slab(take_slab()));
+}
+
+/* Nothing in the block tells that it was freed. */
+static void slab_twice_rewritten(void)
+{
+	blame_free(memset(freed_to_slab(take_slab()), 'A', HELD));
+}
+
+static void slab_never_taken(void)
+{
+	blame_free(take_slab() + 20 * WORDS);
+}
+
+static void slab_ended(void)
+{
+	blame_free(freed_to_slab((size_t *)take(HELD)));
+}
+
+/* Another class has its place, and a block of it begins elsewhere. */
+static void slab_ended_and_another(void)
+{
+	char *others[8], *old;
+
+	for (int i = 0; i < 8; i++)
+		others[i] = take(HELD);
+	old = others[5];
+	for (int i = 0; i < 8; i++)
+		heap_free(others[i]);
+	heap_trim(0);
+	for (int i = 0; i < 8; i++)
+		memset(take(2 * HELD + 16), 'A', 2 * HELD + 16);
+	blame_free(old);
+}
+
+static void slab_odd(void)
+{
+	blame_free((char *)take_slab() + 8);
+}
+
+static void slab_interior(void)
+{
+	blame_free((char *)take_slab() + 32);
+}
+
+static void slab_interior_realloc(void)
+{
+	blame_realloc((char *)take_slab() + 32, 2 * HELD);
+}
+
+/* 65536 bytes are no multiple of a block. */
+static void slab_past_the_last(void)
+{
+	uintptr_t unit = 64u << 10, start = (uintptr_t)take_slab() & -unit;
+
+	blame_free((void *)(start + unit / HELD * HELD));
+}
+
+static void slab_unit_without_slab(void)
+{
+	uintptr_t unit = 64u << 10, start = (uintptr_t)take_slab() & -unit;
+
+	blame_free((void *)(start + 8 * unit));
+}
+
+static void slab_realloc_freed(void)
+{
+	size_t *block = take_slab();
+
+	heap_free(block);
+	blame_realloc(block, 2 * HELD);
+}
+
+static void slab_realloc_left_cache(void)
+{
+	blame_realloc(freed_to_slab(take_slab()), 2 * HELD);
+}
+
+/* ---- freed with a size ---- */
+
+/* The bin of the size given has room, or it would not be asked. */
+static void sized_too_large(void)
+{
+	heap_free(take(10 * HELD));
+	size_t *block = take_slab();
+
+	crime_names(block);
+	cede_free_sized(block, 10 * HELD);
+}
+
+static void sized_too_large_chunk(void)
+{
+	char *block = take(FAST);
+
+	heap_free(take(512));
+	crime_names(block);
+	cede_free_sized(block, 512);
+}
+
+static void sized_interior(void)
+{
+	char *block = (char *)take_slab() + 32;
+
+	crime_names(block);
+	cede_free_sized(block, HELD);
+}
+
+static void sized_twice(void)
+{
+	size_t *block = take_slab();
+
+	crime_names(block);
+	cede_free_sized(block, HELD);
+	cede_free_sized(block, HELD);
+}
+
+/* In the bins of two classes at once. */
+static void sized_twice_differently(void)
+{
+	size_t *block = take_slab();
+
+	crime_names(block);
+	heap_free(take(HELD / 2));
+	cede_free_sized(block, HELD);
+	block[1] = 0;
+	cede_free_sized(block, HELD / 2);
+}
+
 const struct crime crimes[] = {
 	{ "twice_fast", IN_ALL, twice_fast, "free", "double free" },
 	{ "twice_small", IN_ALL, twice_small, "free", "double free" },
@@ -373,11 +551,35 @@ const struct crime crimes[] = {
 	  "invalid pointer|corrupted size" },
 	{ "top_huge", IN_ALL, top_huge, "malloc", "corrupted top" },
 	{ "links_merge", IN_HEAP, links_merge, "heap", "corrupted links" },
-	{ "links_back_merge", IN_HEAP, links_back_merge, "heap", "corrupted links" },
-	{ "links_small", IN_HEAP, links_small, "malloc", "corrupted (links|small bin)" },
+	{ "links_back_merge", IN_SMALL_BINS, links_back_merge, "heap", "corrupted links" },
+	{ "links_small", IN_SMALL_BINS, links_small, "malloc", "corrupted (links|small bin)" },
 	{ "links_unsorted", IN_HEAP, links_unsorted, "malloc", "corrupted (links|unsorted bin)" },
 	{ "links_large", IN_HEAP, links_large, "heap", "corrupted links" },
 	{ "fast_size_wrong", IN_CLASSIC, fast_size_wrong, "malloc", "corrupted fast bin" },
+	{ "slab_twice", IN_SLABS, slab_twice, "free", "double free" },
+	{ "slab_twice_after_others", IN_SLABS, slab_twice_after_others, "free", "double free" },
+	{ "slab_twice_left_cache", IN_SLABS, slab_twice_left_cache, "free", "double free" },
+	{ "slab_twice_rewritten", IN_SLABS, slab_twice_rewritten, "free", "double free" },
+	{ "slab_never_taken", IN_SLABS, slab_never_taken, "free", "double free" },
+	{ "slab_ended", IN_SLABS, slab_ended, "free", "double free, or invalid pointer: no block" },
+	{ "slab_ended_and_another", IN_SLABS, slab_ended_and_another, "free",
+	  "invalid pointer: inside a block" },
+	{ "slab_odd", IN_SLABS, slab_odd, "free", "invalid pointer: not a multiple" },
+	{ "slab_interior", IN_SLABS, slab_interior, "free", "invalid pointer: inside a block" },
+	{ "slab_interior_realloc", IN_SLABS, slab_interior_realloc, "realloc",
+	  "invalid pointer: inside a block" },
+	{ "slab_past_the_last", IN_SLABS, slab_past_the_last, "free",
+	  "double free, or invalid pointer: no block" },
+	{ "slab_unit_without_slab", IN_SLABS, slab_unit_without_slab, "free",
+	  "double free, or invalid pointer: no block" },
+	{ "slab_realloc_freed", IN_SLABS, slab_realloc_freed, "realloc", "double free" },
+	{ "slab_realloc_left_cache", IN_SLABS, slab_realloc_left_cache, "realloc", "double free" },
+	{ "sized_too_large", IN_DEFAULT, sized_too_large, "free_sized", "the block is smaller" },
+	{ "sized_too_large_chunk", IN_CHUNKS, sized_too_large_chunk, "free_sized",
+	  "the block is smaller" },
+	{ "sized_interior", IN_DEFAULT, sized_interior, "free", "invalid pointer: inside a block" },
+	{ "sized_twice", IN_SLABS, sized_twice, "free", "double free" },
+	{ "sized_twice_differently", IN_SLABS, sized_twice_differently, "free", "double free" },
 #ifndef CEDE_AUDIT /* whose walk between the two calls follows the link first */
 	{ "fast_link_odd", IN_CLASSIC, fast_link_odd, "malloc", "corrupted fast bin" },
 #endif

@@ -3,10 +3,11 @@
  * SIGABRT, having written one line that names the call, the pointer and what is
  * wrong.
  *
- *   death default|uncached|classic [crime ...]
+ *   death classic|default|uncached|chunks|chunks_uncached [crime ...]
  *
- * CEDE_OPTIONS must name the same policy; uncached is default without caches.  Layer: tests.  The crimes that write to
- * headers know the chunk of heap/chunk.h.
+ * CEDE_OPTIONS must name the same policy; all but the first are default, without caches,
+ * and where the system refuses the slabs' window.  Layer: tests.  The crimes
+ * that write to headers know the chunk of heap/chunk.h.
  */
 #include <regex.h>
 #include <signal.h>
@@ -25,6 +26,16 @@ static void **named;
 void crime_names(void *block)
 {
 	*named = block;
+}
+
+bool __real_os_map_at(void *start, size_t size);
+bool __wrap_os_map_at(void *start, size_t size);
+
+static bool no_window;
+
+bool __wrap_os_map_at(void *start, size_t size)
+{
+	return !no_window && __real_os_map_at(start, size);
 }
 
 static void child_commit(const struct crime *crime, int output)
@@ -108,11 +119,25 @@ static bool crime_wanted(const struct crime *crime, char **names)
 /* 0 for a name that is none. */
 static unsigned policy_named(const char *name)
 {
-	if (strcmp(name, "classic") == 0)
-		return IN_CLASSIC;
-	if (strcmp(name, "uncached") == 0)
-		return IN_UNCACHED;
-	return strcmp(name, "default") == 0 ? IN_DEFAULT : 0;
+	static const char *const names[] = { "classic", "default", "uncached", "chunks",
+		                             "chunks_uncached" };
+
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(name, names[i]) == 0)
+			return 1u << i;
+	return 0;
+}
+
+/* The heap starts in the children. */
+static void prepare(unsigned policy)
+{
+	if (policy & (IN_UNCACHED | IN_CHUNKS_UNCACHED))
+		CHECK(setenv("CEDE_OPTIONS", "policy=default,background=off", 1) == 0);
+	no_window = (policy & (IN_CHUNKS | IN_CHUNKS_UNCACHED)) != 0;
+	if (policy & IN_SLABS)
+		crime_sizes = (struct crime_sizes){ 33000, 40000, 60000 };
+	else
+		crime_sizes = (struct crime_sizes){ 24, 1000, 5000 };
 }
 
 int main(int argc, char **argv)
@@ -121,12 +146,10 @@ int main(int argc, char **argv)
 	size_t ran = 0, failed = 0;
 
 	if (policy == 0) {
-		dprintf(2, "usage: death default|uncached|classic [crime ...]\n");
+		dprintf(2, "usage: death classic|default|uncached|chunks|chunks_uncached [crime ...]\n");
 		return 2;
 	}
-	/* Read at the heap's first use, in the children. */
-	if (policy == IN_UNCACHED)
-		CHECK(setenv("CEDE_OPTIONS", "policy=default,background=off", 1) == 0);
+	prepare(policy);
 	named =
 	    mmap(NULL, sizeof(void *), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	CHECK(named != MAP_FAILED);

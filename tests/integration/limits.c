@@ -134,7 +134,7 @@ static void mapping_count(void)
 		mapped[i] = heap_malloc(MIB);
 	for (size_t i = 0; i < COUNT(held); i++)
 		held[i] = memset(heap_malloc(20000), 1, 20000);
-	pin = heap_malloc(100);
+	pin = heap_malloc(20000);
 	use_up_mappings();
 	for (size_t i = 0; i < COUNT(held); i++)
 		heap_free(held[i]);

@@ -24,6 +24,7 @@ static char *break_start, *break_now, *break_elsewhere;
 
 void *__real_os_sbrk(intptr_t increment);
 void *__real_os_map(void *hint, size_t size, enum os_access access);
+bool __real_os_map_at(void *start, size_t size);
 bool __real_os_unmap(void *start, size_t size);
 void *__real_os_remap(void *start, size_t old_size, size_t new_size);
 bool __real_os_protect(void *start, size_t size, enum os_access access);
@@ -32,6 +33,7 @@ bool __real_os_thread_start(void (*run)(void), const char *name);
 
 void *__wrap_os_sbrk(intptr_t increment);
 void *__wrap_os_map(void *hint, size_t size, enum os_access access);
+bool __wrap_os_map_at(void *start, size_t size);
 bool __wrap_os_unmap(void *start, size_t size);
 void *__wrap_os_remap(void *start, size_t old_size, size_t new_size);
 bool __wrap_os_protect(void *start, size_t size, enum os_access access);
@@ -130,6 +132,11 @@ void *__wrap_os_map(void *hint, size_t size, enum os_access access)
 	return __real_os_map(hint, size, access);
 }
 
+bool __wrap_os_map_at(void *start, size_t size)
+{
+	return !call_fails(OS_MAP_AT) && __real_os_map_at(start, size);
+}
+
 bool __wrap_os_unmap(void *start, size_t size)
 {
 	return !call_fails(OS_UNMAP) && __real_os_unmap(start, size);
@@ -184,7 +191,7 @@ struct arena *script_heap(enum policy policy)
 		settings.mxfast = 0;
 	settings.mmap_threshold = SIZE_MAX;
 	/* What a test frees is free: no cache keeps it. */
-	cache_requests = cache_chunks = 0;
+	cache_on = slabs_on = false;
 	next = a->next;
 	threads = a->threads;
 	memset(a, 0, sizeof(*a));

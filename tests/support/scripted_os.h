@@ -16,7 +16,9 @@
 #include "heap/heap.h"
 #include "os/os.h"
 
-enum os_call { OS_SBRK, OS_MAP, OS_UNMAP, OS_REMAP, OS_PROTECT, OS_DISCARD, OS_THREAD, OS_CALLS };
+enum os_call {
+	OS_SBRK, OS_MAP, OS_MAP_AT, OS_UNMAP, OS_REMAP, OS_PROTECT, OS_DISCARD, OS_THREAD, OS_CALLS
+};
 
 /* All calls are forwarded again; counts and records are empty. */
 void script_reset(void);

@@ -29,7 +29,7 @@
 #define MOST_OF_ALL      (64 * MIB)
 #define MOST_AT_ONCE     64
 
-#define LARGEST (CLASS_LARGEST - SIZE_SZ) /* request that is cached */
+#define LARGEST CLASS_LARGEST /* request that is cached */
 
 bool __wrap_os_barrier_everywhere(void);
 
@@ -48,12 +48,12 @@ static void start(void)
 	a = script_heap(POLICY_DEFAULT);
 	cache_configure();
 	t = thread_self;
-	EXPECT(cache_requests != 0 && t->caching);
+	EXPECT(cache_on && t->caching);
 }
 
 static size_t held(unsigned class)
 {
-	const struct cache_bin *bin = &t->bins[class];
+	const struct cache_bin *bin = thread_bin(t, class);
 	void **base;
 
 	if (t->drained)
@@ -228,7 +228,7 @@ static void a_full_bin_keeps_half(void)
 	start();
 	class = class_of_request(LARGEST);
 	(void)get_and_free_many(LARGEST, MOST_OF_A_THREAD);
-	base = t->slots + (t->bins[class].top - t->slots) - held(class);
+	base = t->slots + (thread_bin(t, class)->top - t->slots) - held(class);
 	while (held(class) > 0)
 		(void)get(LARGEST);
 	for (size_t i = 0; i <= full; i++)
@@ -286,7 +286,7 @@ static void free_what_a_refill_brought(void)
 
 	while (held(class) == 0)
 		(void)get(100);
-	cede_free(t->bins[class].top[-1]);
+	cede_free(thread_bin(t, class)->top[-1]);
 }
 
 static void resize_a_freed_one(void)
@@ -314,13 +314,13 @@ static void a_block_may_hold_the_key(void)
 	start();
 	block = get(100);
 	other = get(100);
-	block[1] = cache_key;
-	other[1] = cache_key;
+	block[1] = CACHE_MARK;
+	other[1] = CACHE_MARK;
 	block = cede_realloc(block, 3000);
-	EXPECT(block[1] == cache_key);
+	EXPECT(block[1] == CACHE_MARK);
 	cede_free(block);
 	cede_free(other);
-	EXPECT(cede_malloc(100) == other && other[1] != cache_key);
+	EXPECT(cede_malloc(100) == other && other[1] != CACHE_MARK);
 	audit_arena(a);
 }
 
@@ -437,7 +437,7 @@ static void works_uncached_without_slots(void)
 /* A signal handler finds `busy` set: its thread is in an operation. */
 static void a_handler_goes_to_the_arena(void)
 {
-	struct cache_bin before[CLASSES];
+	struct cache_bin before[CLASSES + 1];
 	void *cached = NULL, *block;
 
 	start();
@@ -497,14 +497,14 @@ static void nothing_is_cached_when_freed_bytes_matter(void)
 
 	start();
 	EXPECT(cede_mallopt(M_PERTURB, 0x55) == 1);
-	EXPECT(cache_requests == 0 && cache_chunks == 0);
+	EXPECT(!cache_on);
 	block = cede_malloc(100);
 	for (size_t i = 0; i < 100; i++)
 		EXPECT(block[i] == (0x55 ^ 0xff));
 	cede_free(block);
 	/* The heap's links are in the first words, its feet beyond the last. */
 	EXPECT(block[64] == 0x55 && held_at_all() == 0);
-	EXPECT(cede_mallopt(M_PERTURB, 0) == 1 && cache_requests != 0);
+	EXPECT(cede_mallopt(M_PERTURB, 0) == 1 && cache_on);
 }
 
 static void nothing_is_cached_without_a_purger(void)
@@ -513,21 +513,21 @@ static void nothing_is_cached_without_a_purger(void)
 	cede_free(get(100));
 	settings.background = false;
 	cache_configure();
-	EXPECT(cache_requests == 0 && cache_chunks == 0);
+	EXPECT(!cache_on);
 	EXPECT(held_at_all() == 1 && live_bytes() == 0);
 	cede_free(get(100));
 	EXPECT(held_at_all() == 0);
 	start();
 	script_fail_from(OS_THREAD, 1);
 	cede_free(memset(cede_malloc(4 * MIB), 1, 4 * MIB));
-	EXPECT(cache_requests == 0 && held_at_all() == 0);
+	EXPECT(!cache_on && held_at_all() == 0);
 }
 
 static void nothing_is_cached_in_classic(void)
 {
 	a = script_heap(POLICY_CLASSIC);
 	cache_configure();
-	EXPECT(cache_requests == 0 && cache_chunks == 0);
+	EXPECT(!cache_on);
 }
 
 int main(void)

@@ -8,20 +8,21 @@
 
 #include <cmocka.h>
 
+#include "base/settings.h"
 #include "heap/chunk.h"
 #include "heap/classes.h"
 
 #define KIB ((size_t)1 << 10)
 
-/* The least class size for a chunk of `size` bytes, by its leading bits alone. */
-static size_t rounded(size_t size)
+/* The least class for a request of so many bytes, by its leading bits alone. */
+static size_t rounded(size_t bytes)
 {
 	size_t step = 16;
 
 	/* Eight steps from each power of two to the next; none finer than 16. */
-	while (size > 16 * step && size > KIB)
+	while (bytes > 16 * step && bytes > KIB)
 		step *= 2;
-	return (size + step - 1) / step * step;
+	return (bytes + step - 1) / step * step;
 }
 
 static int tables(void **state)
@@ -34,7 +35,8 @@ static int tables(void **state)
 static void sizes_ascend_in_steps_of_16(void **state)
 {
 	(void)state;
-	assert_int_equal(class_sizes[0], MIN_CHUNK);
+	assert_int_equal(class_sizes[0], CLASS_STEP);
+	assert_int_equal(class_sizes[SLAB_CLASSES - 1], SLAB_LARGEST);
 	assert_int_equal(class_sizes[CLASSES - 1], CLASS_LARGEST);
 	for (unsigned c = 0; c < CLASSES; c++) {
 		assert_int_equal(class_sizes[c] % CHUNK_ALIGN, 0);
@@ -47,11 +49,9 @@ static void the_classes_are_those_of_the_rule(void **state)
 	unsigned classes = 0;
 
 	(void)state;
-	for (size_t size = MIN_CHUNK; size <= CLASS_LARGEST; size += CHUNK_ALIGN) {
-		unsigned up = class_up[size / CHUNK_ALIGN];
-
-		assert_int_equal(class_sizes[up], rounded(size));
-		classes += rounded(size) == size;
+	for (size_t bytes = CLASS_STEP; bytes <= CLASS_LARGEST; bytes += CLASS_STEP) {
+		assert_int_equal(class_sizes[class_of_request(bytes)], rounded(bytes));
+		classes += rounded(bytes) == bytes;
 	}
 	assert_int_equal(classes, CLASSES);
 }
@@ -59,48 +59,68 @@ static void the_classes_are_those_of_the_rule(void **state)
 static void each_request_fits_with_little_waste(void **state)
 {
 	(void)state;
-	for (size_t bytes = 0; bytes <= CLASS_LARGEST - SIZE_SZ; bytes++) {
-		size_t exact = request_to_size(bytes);
-		size_t size = class_sizes[class_of_request(bytes)];
+	for (size_t bytes = 0; bytes <= CLASS_LARGEST; bytes++) {
+		size_t exact = bytes == 0 ? CLASS_STEP : align_up(bytes, CLASS_STEP);
+		size_t holds = class_sizes[class_of_request(bytes)];
 
-		assert_true(size >= exact && size - SIZE_SZ >= bytes);
-		if (exact <= KIB)
-			assert_int_equal(size, exact);
+		assert_true(holds >= bytes);
+		if (bytes <= CLASS_EVEN)
+			assert_int_equal(holds, exact);
 		else
-			assert_true((size - exact) * 8 <= exact);
+			assert_true((holds - exact) * 8 <= exact);
 	}
-	assert_int_equal(class_of_request(CLASS_LARGEST - SIZE_SZ), CLASSES - 1);
+	assert_int_equal(class_of_request(CLASS_LARGEST), CLASSES - 1);
 }
 
-/* What a chunk counts as when it is freed must serve every request of that class. */
-static void a_chunk_counts_as_what_it_holds(void **state)
+/* To there the fast path counts steps: the class is one less than they are. */
+static void even_classes_are_numbered_by_their_steps(void **state)
 {
 	(void)state;
-	for (size_t size = MIN_CHUNK; size <= CLASS_LARGEST; size += CHUNK_ALIGN) {
-		unsigned down = class_down[size / CHUNK_ALIGN], up = class_up[size / CHUNK_ALIGN];
+	for (size_t steps = 1; steps <= CLASS_EVEN / CLASS_STEP; steps++)
+		assert_int_equal(class_of_request(steps * CLASS_STEP), steps - 1);
+}
 
-		assert_true(class_sizes[down] <= size && size <= class_sizes[up]);
-		assert_true(down == CLASSES - 1 || class_sizes[down + 1] > size);
-		assert_int_equal(up - down, class_sizes[down] != size);
+/* What a block counts as when it is freed must serve every request of that class. */
+static void a_block_counts_as_what_it_holds(void **state)
+{
+	(void)state;
+	for (size_t usable = CLASS_STEP; usable < CLASS_LARGEST + CLASS_STEP; usable++) {
+		unsigned class = class_of_usable(usable);
+
+		assert_true(class < CLASSES && class_sizes[class] <= usable);
+		assert_true(class == CLASSES - 1 || class_sizes[class + 1] > usable);
 	}
+	assert_int_equal(class_of_usable(CLASS_LARGEST + CLASS_STEP), CLASS_NONE);
+	assert_int_equal(class_of_usable(SIZE_MAX), CLASS_NONE);
 }
 
 static void up_and_down_agree_on_a_class(void **state)
 {
 	(void)state;
 	for (unsigned c = 0; c < CLASSES; c++) {
-		assert_int_equal(class_up[class_sizes[c] / CHUNK_ALIGN], c);
-		assert_int_equal(class_down[class_sizes[c] / CHUNK_ALIGN], c);
+		assert_int_equal(class_of_request(class_sizes[c]), c);
+		assert_int_equal(class_of_usable(class_sizes[c]), c);
 	}
 }
 
-static void below_the_smallest_chunk_is_none(void **state)
+/* Of a chunk eight bytes more are usable than a class says, and never another class. */
+static void a_chunk_for_a_class_counts_as_that_class(void **state)
 {
 	(void)state;
-	for (unsigned units = 0; units < MIN_CHUNK / CHUNK_ALIGN; units++) {
-		assert_int_equal(class_down[units], CLASS_NONE);
-		assert_int_equal(class_up[units], 0);
+	for (unsigned c = 0; c < CLASSES; c++) {
+		size_t size = request_to_size(class_sizes[c]);
+
+		assert_int_equal(class_of_usable(size - SIZE_SZ), c);
+		assert_true(size < DEFAULT_MMAP_THRESHOLD);
 	}
+}
+
+static void below_the_smallest_block_is_none(void **state)
+{
+	(void)state;
+	for (size_t usable = 0; usable < CLASS_STEP; usable++)
+		assert_int_equal(class_of_usable(usable), CLASS_NONE);
+	assert_int_equal(class_of_request(0), 0);
 }
 
 int main(void)
@@ -109,9 +129,11 @@ int main(void)
 		cmocka_unit_test(sizes_ascend_in_steps_of_16),
 		cmocka_unit_test(the_classes_are_those_of_the_rule),
 		cmocka_unit_test(each_request_fits_with_little_waste),
-		cmocka_unit_test(a_chunk_counts_as_what_it_holds),
+		cmocka_unit_test(even_classes_are_numbered_by_their_steps),
+		cmocka_unit_test(a_block_counts_as_what_it_holds),
 		cmocka_unit_test(up_and_down_agree_on_a_class),
-		cmocka_unit_test(below_the_smallest_chunk_is_none),
+		cmocka_unit_test(a_chunk_for_a_class_counts_as_that_class),
+		cmocka_unit_test(below_the_smallest_block_is_none),
 	};
 
 	return cmocka_run_group_tests_name("classes", tests, tables, NULL);

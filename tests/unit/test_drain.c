@@ -173,21 +173,21 @@ static void drain_all(void)
 	(void)cache_drain_idle(true);
 }
 
-static bool is_empty(const struct thread *t)
+static bool is_empty(struct thread *t)
 {
 	size_t sum = t->reserved;
 
 	for (unsigned c = 0; c < CLASSES; c++)
-		sum += (size_t)t->capacity[c] + (t->bins[c].top != NULL);
+		sum += (size_t)t->capacity[c] + (thread_bin(t, c)->top != NULL);
 	return sum == 0;
 }
 
-static bool is_whole(const struct thread *t)
+static bool is_whole(struct thread *t)
 {
 	size_t reserved = 0;
 
 	for (unsigned c = 0; c < CLASSES; c++) {
-		const struct cache_bin *bin = &t->bins[c];
+		const struct cache_bin *bin = thread_bin(t, c);
 
 		reserved += (size_t)t->capacity[c] * class_sizes[c];
 		if (bin->limit - bin->base != t->mark[c] || t->mark[c] > t->capacity[c] ||
@@ -535,7 +535,7 @@ static void lost_one_run(void)
 	EXPECT(is_whole(thread_self));
 	fill();
 	take_the_newest();
-	EXPECT(live_bytes() <= live + RUN * (size_t)class_sizes[class()]);
+	EXPECT(live_bytes() <= live + RUN * request_to_size(class_sizes[class()]));
 }
 
 static void a_fork_while_it_is_emptied_loses_little(void)

@@ -1,0 +1,188 @@
+#include "heap/segment.h"
+
+#include "heap/arena.h"
+#include "os/os.h"
+
+/* Segments that are looked at for several units side by side, of each list. */
+#define TRIES 4
+
+static void unlist(struct segments *all, struct segment *s)
+{
+	unsigned n = (unsigned)__builtin_popcount(s->free);
+
+	if (s->prev != NULL)
+		s->prev->next = s->next;
+	else
+		all->by_free[n] = s->next;
+	if (s->next != NULL)
+		s->next->prev = s->prev;
+	if (all->by_free[n] == NULL)
+		all->nonempty &= ~((uint64_t)1 << n);
+}
+
+static void list(struct segments *all, struct segment *s)
+{
+	unsigned n = (unsigned)__builtin_popcount(s->free);
+
+	s->prev = NULL;
+	s->next = all->by_free[n];
+	if (s->next != NULL)
+		s->next->prev = s;
+	all->by_free[n] = s;
+	all->nonempty |= (uint64_t)1 << n;
+}
+
+static void set_free(struct arena *a, struct segment *s, uint32_t free)
+{
+	unlist(&a->segments, s);
+	s->free = free;
+	list(&a->segments, s);
+}
+
+/* Where a run of `count` free units begins, a bit each, at multiples of count. */
+static uint32_t runs(uint32_t free, unsigned count)
+{
+	if (count >= 4) {
+		free &= free >> 1;
+		free &= free >> 2;
+		free &= 0x11111111;
+	}
+	if (count == 8)
+		free &= free >> 4 & 0x01010101;
+	return free;
+}
+
+/* The run that was in use last, by its first unit: it costs no page faults. */
+static unsigned best_run(const struct segment *s, uint32_t starts)
+{
+	for (uint32_t left = starts; left != 0; left &= left - 1) {
+		unsigned unit = (unsigned)__builtin_ctz(left);
+
+		if (s->touched[unit] != 0)
+			return unit;
+	}
+	return (unsigned)__builtin_ctz(starts);
+}
+
+static struct segment *find(struct segments *all, unsigned count, uint32_t *starts)
+{
+	for (uint64_t left = all->nonempty >> count << count; left != 0; left &= left - 1) {
+		struct segment *s = all->by_free[__builtin_ctzll(left)];
+
+		for (int i = 0; i < TRIES && s != NULL; i++, s = s->next)
+			if ((*starts = runs(s->free, count)) != 0)
+				return s;
+	}
+	return NULL;
+}
+
+size_t segment_take_units(struct arena *a, unsigned count)
+{
+	uint32_t starts;
+	struct segment *s = find(&a->segments, count, &starts);
+	size_t unit;
+
+	if (s == NULL) {
+		s = window_take_segment();
+		if (s == NULL)
+			return UNIT_NONE;
+		s->arena = a;
+		s->free = ~(uint32_t)0;
+		starts = 1;
+		list(&a->segments, s);
+		a->segments.count++;
+	}
+	unit = (size_t)(s - window.segments) * SEGMENT_UNITS + best_run(s, starts);
+	set_free(a, s, s->free & ~segment_bits(unit, count));
+	return unit;
+}
+
+void segment_return_units(struct arena *a, size_t unit, unsigned count)
+{
+	struct segment *s = segment_of_unit(unit);
+
+	set_free(a, s, s->free | segment_bits(unit, count));
+	for (size_t u = unit; u < unit + count; u++) {
+		segment_queue(a, u);
+		s->freed_at[u % SEGMENT_UNITS] = (uint8_t)a->ticks;
+	}
+}
+
+void segment_hide_unit(struct arena *a, size_t unit)
+{
+	struct segment *s = segment_of_unit(unit);
+
+	set_free(a, s, s->free & ~segment_bits(unit, 1));
+}
+
+void segment_show_unit(struct arena *a, size_t unit)
+{
+	struct segment *s = segment_of_unit(unit);
+
+	set_free(a, s, s->free | segment_bits(unit, 1));
+}
+
+void segment_mark(struct arena *a, size_t unit, uint16_t pages)
+{
+	struct segment *s = segment_of_unit(unit);
+	unsigned at = unit % SEGMENT_UNITS;
+
+	a->segments.touched += (unsigned)__builtin_popcount(pages & ~(uint32_t)s->touched[at]);
+	s->touched[at] |= pages;
+	s->idle[at] &= (uint16_t)~pages;
+}
+
+void segment_touch(struct arena *a, size_t unit, size_t from, size_t to)
+{
+	size_t first = from / os_page_size, last = (to - 1) / os_page_size;
+	size_t pages = UNIT / os_page_size;
+
+	for (size_t page = first; page <= last;) {
+		size_t in = page % pages, count = size_min(last - page + 1, pages - in);
+
+		segment_mark(a, unit + page / pages, (uint16_t)((((uint32_t)1 << count) - 1) << in));
+		page += count;
+	}
+}
+
+void segment_queue(struct arena *a, size_t unit)
+{
+	struct segment *s = segment_of_unit(unit);
+	struct segments *all = &a->segments;
+
+	s->pending |= segment_bits(unit, 1);
+	if (s->queued)
+		return;
+	s->queued = true;
+	s->queued_at = a->ticks;
+	s->later = NULL;
+	if (all->queue == NULL)
+		all->queue = s;
+	else
+		all->queue_last->later = s;
+	all->queue_last = s;
+}
+
+struct segment *segment_unqueue(struct arena *a, uint32_t tick)
+{
+	struct segment *s = a->segments.queue;
+
+	if (s == NULL || (int32_t)(tick - s->queued_at) < 0)
+		return NULL;
+	a->segments.queue = s->later;
+	s->queued = false;
+	return s;
+}
+
+bool segment_retire(struct arena *a, struct segment *s)
+{
+	if (~s->free != 0 || s->pending != 0 || s->queued)
+		return false;
+	for (unsigned i = 0; i < SEGMENT_UNITS; i++)
+		if (s->touched[i] != 0)
+			return false;
+	unlist(&a->segments, s);
+	a->segments.count--;
+	window_return_segment(s);
+	return true;
+}

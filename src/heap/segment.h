@@ -1,0 +1,82 @@
+/*
+ * Segments: an arena's share of the window, and the units of it that no slab has.
+ * Layer: heap.  Default policy.  All functions want the arena's lock.
+ *
+ * For each unit, slab or not, two sets of its pages, a bit each: those that may be
+ * resident, and of these the ones within a slab that the purger found free when it
+ * last looked and that were not used since (slab_claim.h).
+ *
+ * I1: an arena's segments are in the list by their count of free units.
+ * I2: idle is a subset of touched.
+ * I3: a unit with idle pages is pending, and a segment with a pending unit is in
+ *     the arena's queue.
+ * I4: a->segments.touched is the number of touched pages of all units.
+ * Asserted by audit_arena().
+ */
+#ifndef CEDE_HEAP_SEGMENT_H
+#define CEDE_HEAP_SEGMENT_H
+
+#include "base/bits.h"
+#include "heap/window.h"
+
+struct arena;
+
+struct segment {
+	struct segment *next, *prev; /* of as many free units; spares: next */
+	struct segment *later;       /* in the arena's queue */
+	struct arena *arena;
+	uint32_t free;               /* units that no slab has, a bit each */
+	uint32_t pending;            /* units that the purger is to look at */
+	uint32_t queued_at;          /* tick */
+	bool queued;
+	uint16_t touched[SEGMENT_UNITS]; /* pages that may be resident */
+	uint16_t idle[SEGMENT_UNITS];
+	uint8_t freed_at[SEGMENT_UNITS]; /* tick in which its last slab ended, modulo 256 */
+};
+
+struct segments {
+	struct segment *by_free[SEGMENT_UNITS + 1];
+	uint64_t nonempty;           /* lists of by_free, a bit each */
+	struct segment *queue, *queue_last;
+	size_t count;
+	size_t touched;              /* pages, of all */
+};
+
+#define UNIT_NONE SIZE_MAX
+
+/* `count` units from a unit on, within their segment, as bits. */
+static inline uint32_t segment_bits(size_t unit, unsigned count)
+{
+	return (uint32_t)(((uint64_t)1 << count) - 1) << unit % SEGMENT_UNITS;
+}
+
+static inline struct segment *segment_of_unit(size_t unit)
+{
+	return &window.segments[unit / SEGMENT_UNITS];
+}
+
+/*
+ * `count` adjacent units (1, 4 or 8), the first a multiple of count, from the segment
+ * with the fewest free ones; UNIT_NONE: no memory.
+ */
+size_t segment_take_units(struct arena *a, unsigned count);
+void segment_return_units(struct arena *a, size_t unit, unsigned count);
+
+/* Free units leave their segment for the purger's hands, or come back. */
+void segment_hide_unit(struct arena *a, size_t unit);
+void segment_show_unit(struct arena *a, size_t unit);
+
+/* Bytes [from, to) from a unit's start on will be written. */
+void segment_touch(struct arena *a, size_t unit, size_t from, size_t to);
+/* These pages of a unit may be resident, and are not known to be idle. */
+void segment_mark(struct arena *a, size_t unit, uint16_t pages);
+
+/* The purger is to look at a unit. */
+void segment_queue(struct arena *a, size_t unit);
+/* The segment that waits longest, when it was queued at `tick` or before; else NULL. */
+struct segment *segment_unqueue(struct arena *a, uint32_t tick);
+
+/* Gives a segment without units in use and pages in memory back to the window. */
+bool segment_retire(struct arena *a, struct segment *s);
+
+#endif

@@ -1,0 +1,290 @@
+#include "heap/slab.h"
+
+#include "heap/arena.h"
+#include "heap/misuse.h"
+#include "heap/thread.h"
+
+_Static_assert(sizeof(struct slab) == 256, "a segment's records fill whole pages");
+
+bool slabs_on;
+
+/*
+ * Rings, by the share of a slab's blocks that is free: up to an eighth, up to half,
+ * more.  A refill takes from those in the middle first: the fullest give it few
+ * blocks each and have little memory to lose, the emptiest may soon be empty.
+ */
+enum { NEARLY_FULL, MIDDLE, NEARLY_EMPTY };
+static const uint8_t preferred[SLAB_RINGS] = { MIDDLE, NEARLY_FULL, NEARLY_EMPTY };
+
+static unsigned ring_of(const struct slab *s)
+{
+	if (s->free == 0)
+		return SLAB_RINGS;
+	if ((unsigned)s->free * 8 <= s->blocks)
+		return NEARLY_FULL;
+	return (unsigned)s->free * 2 <= s->blocks ? MIDDLE : NEARLY_EMPTY;
+}
+
+static void leave_ring(struct arena *a, struct slab *s)
+{
+	if (s->ring == SLAB_RINGS)
+		return;
+	if (s->prev != NULL)
+		s->prev->next = s->next;
+	else
+		a->slabs.rings[s->class][s->ring] = s->next;
+	if (s->next != NULL)
+		s->next->prev = s->prev;
+	s->ring = SLAB_RINGS;
+}
+
+static void enter_ring(struct arena *a, struct slab *s)
+{
+	unsigned ring = ring_of(s);
+	struct slab **head;
+
+	if (ring == s->ring)
+		return;
+	leave_ring(a, s);
+	if (ring == SLAB_RINGS)
+		return;
+	head = &a->slabs.rings[s->class][ring];
+	s->ring = (uint8_t)ring;
+	s->prev = NULL;
+	s->next = *head;
+	if (s->next != NULL)
+		s->next->prev = s;
+	*head = s;
+}
+
+/* ---- making and ending ---- */
+
+static void set_bits(struct slab *s)
+{
+	unsigned words = s->blocks / 64u, rest = s->blocks % 64u;
+
+	for (unsigned i = 0; i < words; i++)
+		s->bits[i] = UINT64_MAX;
+	if (rest != 0)
+		s->bits[words] = ((uint64_t)1 << rest) - 1;
+}
+
+static void set_bins(size_t unit, unsigned count, uint16_t bin)
+{
+	for (unsigned i = 0; i < count; i++)
+		__atomic_store_n(&window.bins[unit + i], bin, __ATOMIC_RELAXED);
+}
+
+static struct slab *make(struct arena *a, unsigned class)
+{
+	uint32_t size = class_sizes[class];
+	unsigned units = slab_class_units(size);
+	size_t unit = segment_take_units(a, units);
+	struct slab *s;
+
+	if (unit == UNIT_NONE)
+		return NULL;
+	s = &window.slabs[unit];
+	for (unsigned i = 0; i < units; i++)
+		s[i].back = (uint8_t)i;
+	s->arena = a;
+	s->size = size;
+	s->inverse = size == 16 ? 0 : (uint32_t)(((uint64_t)1 << 32) / (size / 16)) + 1;
+	s->class = (uint8_t)class;
+	s->units = (uint8_t)units;
+	s->blocks = s->free = (uint16_t)(units * UNIT / size);
+	s->bits = s->blocks <= SLAB_FEW ? s->few : window.bits[unit];
+	s->ring = SLAB_RINGS;
+	s->first = s->claimed = 0;
+	set_bits(s);
+	set_bins(unit, units, thread_bin_offset(class));
+	a->slabs.units += units;
+	enter_ring(a, s);
+	return s;
+}
+
+static void end(struct arena *a, struct slab *s)
+{
+	size_t unit = (size_t)(s - window.slabs);
+
+	leave_ring(a, s);
+	set_bins(unit, s->units, 0);
+	a->slabs.units -= s->units;
+	segment_return_units(a, unit, s->units);
+}
+
+/* ---- blocks ---- */
+
+static unsigned take_from(struct arena *a, struct slab *s, void **blocks, unsigned want)
+{
+	char *start = slab_start(s);
+	uint32_t size = s->size, index = 0, lowest = UINT32_MAX;
+	unsigned word = s->first, got = 0;
+
+	if (want > s->free)
+		want = s->free;
+	for (; got < want; word++) {
+		uint64_t left = s->bits[word];
+
+		while (left != 0 && got < want) {
+			index = word * 64 + (uint32_t)__builtin_ctzll(left);
+			if (got == 0)
+				lowest = index;
+			blocks[got++] = start + (size_t)index * size;
+			left &= left - 1;
+		}
+		s->bits[word] = left;
+	}
+	s->first = (uint16_t)(word - 1);
+	s->free = (uint16_t)(s->free - got);
+	/* All blocks between are in use now, too. */
+	segment_touch(a, (size_t)(s - window.slabs), (size_t)lowest * size,
+	              ((size_t)index + 1) * size);
+	return got;
+}
+
+static struct slab *best(struct arena *a, unsigned class)
+{
+	for (unsigned i = 0; i < SLAB_RINGS; i++) {
+		struct slab *s = a->slabs.rings[class][preferred[i]];
+
+		if (s != NULL)
+			return s;
+	}
+	return make(a, class);
+}
+
+unsigned slab_take(struct arena *a, unsigned class, void **blocks, unsigned want)
+{
+	unsigned got = 0;
+
+	while (got < want) {
+		struct slab *s = best(a, class);
+
+		if (s == NULL)
+			break;
+		got += take_from(a, s, blocks + got, want - got);
+		enter_ring(a, s);
+	}
+	a->slabs.live_bytes += (size_t)got * class_sizes[class];
+	return got;
+}
+
+static _Noreturn COLD void reject(const struct slab *s, const void *block, const char *function)
+{
+	size_t offset = (size_t)((const char *)block - slab_start(s));
+
+	if (window.bins[window_unit(block)] == 0 || slab_index(s, offset) >= s->blocks)
+		misuse(function, block, "double free, or invalid pointer: no block there");
+	misuse(function, block, "invalid pointer: inside a block");
+}
+
+/* The block's number, when it begins there. */
+static inline uint32_t block_index(const struct slab *s, const void *block,
+                                   const char *function)
+{
+	size_t offset = (size_t)((const char *)block - slab_start(s));
+	uint32_t index = slab_index(s, offset);
+
+	if (unlikely(__atomic_load_n(&window.bins[window_unit(block)], __ATOMIC_RELAXED) == 0 ||
+	             (size_t)index * s->size != offset || index >= s->blocks))
+		reject(s, block, function);
+	return index;
+}
+
+struct slab *slab_of(const void *block, const char *function)
+{
+	struct slab *s = slab_at(block);
+	uint32_t index = block_index(s, block, function);
+
+	if (unlikely(__atomic_load_n(&s->bits[index / 64], __ATOMIC_RELAXED) >> index % 64 & 1))
+		misuse(function, block, "double free");
+	return s;
+}
+
+struct slab *slab_give(struct arena *a, struct slab *last, void *block)
+{
+	struct slab *s = slab_at(block);
+	uint32_t index = block_index(s, block, "free");
+	uint64_t bit = (uint64_t)1 << index % 64, *word = &s->bits[index / 64];
+
+	if (unlikely(*word & bit))
+		misuse("free", block, "double free");
+	if (s != last && last != NULL)
+		slab_settle(a, last);
+	*word |= bit;
+	s->free++;
+	if (index / 64 < s->first)
+		s->first = (uint16_t)(index / 64);
+	a->slabs.live_bytes -= s->size;
+	a->slabs.freed += s->size;
+	return s;
+}
+
+void slab_settle(struct arena *a, struct slab *s)
+{
+	if (s->free == s->blocks) {
+		end(a, s);
+		return;
+	}
+	enter_ring(a, s);
+	segment_queue(a, (size_t)(s - window.slabs));
+}
+
+/* ---- the purger's ---- */
+
+/* The bits of [i, to) within i's word; *next: where the next word begins, or to. */
+static uint64_t part(uint32_t i, uint32_t to, uint32_t *next)
+{
+	uint32_t count = 64 - i % 64 < to - i ? 64 - i % 64 : to - i;
+
+	*next = i + count;
+	return UINT64_MAX >> (64 - count) << i % 64;
+}
+
+bool slab_range_is(const struct slab *s, uint32_t from, uint32_t to, bool is_free)
+{
+	for (uint32_t i = from, next; i < to; i = next) {
+		uint64_t mask = part(i, to, &next);
+
+		if ((s->bits[i / 64] & mask) != (is_free ? mask : 0))
+			return false;
+	}
+	return true;
+}
+
+static void set_range(struct slab *s, uint32_t from, uint32_t to, bool is_free)
+{
+	for (uint32_t i = from, next; i < to; i = next) {
+		uint64_t mask = part(i, to, &next);
+
+		if (is_free)
+			s->bits[i / 64] |= mask;
+		else
+			s->bits[i / 64] &= ~mask;
+	}
+}
+
+void slab_hide(struct arena *a, struct slab *s, uint32_t from, uint32_t to)
+{
+	set_range(s, from, to, false);
+	s->free = (uint16_t)(s->free - (to - from));
+	s->claimed = (uint16_t)(s->claimed + (to - from));
+	enter_ring(a, s);
+}
+
+void slab_show(struct arena *a, struct slab *s, uint32_t from, uint32_t to)
+{
+	/* Meanwhile they counted as in use, so this is the place to notice. */
+	if (unlikely(!slab_range_is(s, from, to, false)))
+		misuse("heap", slab_start(s) + (size_t)from * s->size, "double free");
+	set_range(s, from, to, true);
+	s->free = (uint16_t)(s->free + (to - from));
+	s->claimed = (uint16_t)(s->claimed - (to - from));
+	if (from / 64 < s->first)
+		s->first = (uint16_t)(from / 64);
+	if (s->free == s->blocks)
+		end(a, s);
+	else
+		enter_ring(a, s);
+}

@@ -1,0 +1,241 @@
+#include "heap/slab_claim.h"
+
+/* Bounds the time under the lock when there is little to take. */
+#define SEGMENTS_A_CLAIM 8
+
+/* The pages of a unit within [0, UNIT), a bit each, that an address range covers. */
+static uint16_t pages_of(const struct os_range *range)
+{
+	size_t first = (uintptr_t)range->start % UNIT / os_page_size;
+	size_t count = range->size / os_page_size;
+
+	return (uint16_t)((((uint32_t)1 << count) - 1) << first);
+}
+
+static struct slab *slab_of_unit(size_t unit)
+{
+	struct slab *s = &window.slabs[unit];
+
+	return window.bins[unit] != 0 ? s - s->back : NULL;
+}
+
+/* The blocks of a slab that touch [start, start + size), or none: from >= to. */
+static void blocks_on(const struct slab *s, const void *start, size_t size, uint32_t *from,
+                      uint32_t *to)
+{
+	size_t offset = (size_t)((const char *)start - slab_start(s));
+	uint32_t end = slab_index(s, offset + size - 1) + 1;
+
+	*from = slab_index(s, offset);
+	*to = end < s->blocks ? end : s->blocks;
+}
+
+/* Which of these pages of a unit hold no live byte. */
+static uint16_t free_pages(size_t unit, uint16_t among)
+{
+	const struct slab *s = slab_of_unit(unit);
+	uint16_t found = 0;
+	uint32_t from, to;
+
+	if (s == NULL)
+		return segment_of_unit(unit)->free >> unit % SEGMENT_UNITS & 1 ? among : 0;
+	for (uint32_t left = among; left != 0; left &= left - 1) {
+		unsigned page = (unsigned)__builtin_ctz(left);
+
+		blocks_on(s, window_address(unit) + page * os_page_size, os_page_size, &from, &to);
+		if (slab_range_is(s, from, to, true))
+			found |= (uint16_t)(1u << page);
+	}
+	return found;
+}
+
+/* Takes a run of pages aside; false: a block on it was taken with another run. */
+static bool hide(struct arena *a, const struct os_range *range)
+{
+	struct slab *s = slab_of_unit(window_unit(range->start));
+	uint32_t from, to;
+
+	if (s == NULL)
+		return true;
+	blocks_on(s, range->start, range->size, &from, &to);
+	if (!slab_range_is(s, from, to, true))
+		return false;
+	slab_hide(a, s, from, to);
+	return true;
+}
+
+/* Runs of free units are one range. */
+static void add_range(struct claim *claim, struct os_range range)
+{
+	struct os_range *last = &claim->ranges[claim->count - 1];
+
+	if (claim->count != 0 && (char *)last->start + last->size == range.start &&
+	    slab_of_unit(window_unit(range.start)) == NULL &&
+	    slab_of_unit(window_unit(last->start)) == NULL)
+		last->size += range.size;
+	else
+		claim->ranges[claim->count++] = range;
+}
+
+/* Claims the runs among `pages`; returns the pages that were claimed. */
+static uint16_t claim_runs(struct claim *claim, struct arena *a, size_t unit, uint16_t pages)
+{
+	uint16_t claimed = 0;
+
+	for (uint32_t left = pages; left != 0;) {
+		unsigned first = (unsigned)__builtin_ctz(left);
+		unsigned count = (unsigned)__builtin_ctz(~(left >> first));
+		struct os_range range = { window_address(unit) + first * os_page_size,
+		                          count * os_page_size };
+
+		left &= left + (1u << first);
+		if (!hide(a, &range))
+			continue;
+		add_range(claim, range);
+		claimed |= pages_of(&range);
+	}
+	if (claimed != 0 && slab_of_unit(unit) == NULL)
+		segment_hide_unit(a, unit);
+	return claimed;
+}
+
+/* Which of the free pages that were found in a unit have been free long enough. */
+static uint16_t old_pages(const struct arena *a, size_t unit, uint16_t found)
+{
+	const struct segment *s = segment_of_unit(unit);
+	unsigned at = unit % SEGMENT_UNITS;
+
+	if (slab_of_unit(unit) != NULL)
+		return found & s->idle[at];
+	return (uint8_t)(a->ticks - s->freed_at[at]) >= SLAB_TICKS ? found : 0;
+}
+
+/*
+ * Looks at the units of one slab, or at one free unit; returns the bytes claimed.
+ * All pages are looked at before the first is claimed: a block may lie on two units.
+ */
+static size_t look(struct claim *claim, struct arena *a, size_t unit, unsigned units,
+                   bool at_once)
+{
+	struct segment *s = segment_of_unit(unit);
+	uint16_t found[SLAB_UNITS_MOST];
+	size_t taken = 0;
+
+	for (unsigned i = 0; i < units; i++)
+		found[i] = free_pages(unit + i, s->touched[(unit + i) % SEGMENT_UNITS]);
+	for (unsigned i = 0; i < units; i++) {
+		unsigned at = (unit + i) % SEGMENT_UNITS;
+		uint16_t old = at_once ? found[i] : old_pages(a, unit + i, found[i]);
+		uint16_t claimed = claim_runs(claim, a, unit + i, old);
+
+		s->idle[at] = found[i] & (uint16_t)~claimed;
+		s->touched[at] &= (uint16_t)~claimed;
+		a->segments.touched -= (unsigned)__builtin_popcount(claimed);
+		taken += (size_t)__builtin_popcount(claimed) * os_page_size;
+		if (s->idle[at] != 0)
+			segment_queue(a, unit + i);
+	}
+	return taken;
+}
+
+/* Looks at the pending units. */
+static size_t look_at_segment(struct claim *claim, struct arena *a, struct segment *s,
+                              bool at_once)
+{
+	size_t base = (size_t)(s - window.segments) * SEGMENT_UNITS, taken = 0;
+	uint32_t left = s->pending;
+
+	s->pending = 0;
+	while (left != 0) {
+		size_t unit = base + (size_t)__builtin_ctz(left);
+		const struct slab *slab = slab_of_unit(unit);
+		unsigned units = slab != NULL ? slab->units : 1;
+
+		if (slab != NULL)
+			unit -= window.slabs[unit].back;
+		left &= ~segment_bits(unit, units);
+		taken += look(claim, a, unit, units, at_once);
+	}
+	return taken;
+}
+
+bool slab_claim_take(struct claim *claim, struct arena *a, uint32_t tick, bool at_once,
+                     size_t most)
+{
+	size_t taken = 0;
+	unsigned looked = 0;
+
+	claim->arena = a;
+	lock_acquire(&a->lock);
+	claim->of_slabs = true;
+	claim->count = claim->chunks_count = 0;
+	/* A segment has at most half as many ranges as fit. */
+	while (looked < SEGMENTS_A_CLAIM && taken < size_min(most, CLAIM_BYTES) &&
+	       claim->count <= OS_DISCARD_RANGES / 2) {
+		struct segment *s = segment_unqueue(a, tick);
+
+		if (s == NULL)
+			break;
+		looked++;
+		taken += look_at_segment(claim, a, s, at_once);
+		(void)segment_retire(a, s);
+	}
+	if (a->segments.queue == NULL)
+		a->slabs.freed = 0;
+	lock_release(&a->lock);
+	return looked != 0;
+}
+
+/* A range within a unit. */
+static void put_back(struct arena *a, const struct os_range *range, bool clean)
+{
+	size_t unit = window_unit(range->start);
+	struct slab *slab = slab_of_unit(unit);
+	uint32_t from, to;
+
+	if (!clean) {
+		segment_mark(a, unit, pages_of(range));
+		segment_queue(a, unit);
+	}
+	if (slab != NULL) {
+		blocks_on(slab, range->start, range->size, &from, &to);
+		slab_show(a, slab, from, to);
+	} else {
+		segment_show_unit(a, unit);
+	}
+}
+
+static void put_back_all(struct arena *a, struct os_range range, bool clean)
+{
+	while (range.size != 0) {
+		size_t room = UNIT - (uintptr_t)range.start % UNIT;
+		struct os_range one = { range.start, size_min(range.size, room) };
+
+		put_back(a, &one, clean);
+		range.start = (char *)range.start + one.size;
+		range.size -= one.size;
+	}
+}
+
+/* Gives segments back to the window that have nothing left in memory. */
+static void retire(struct arena *a, const struct os_range *range, struct segment **last)
+{
+	struct segment *s = segment_of_unit(window_unit(range->start));
+	const char *end = (const char *)range->start + range->size;
+
+	for (; s <= segment_of_unit(window_unit(end - 1)); s++) {
+		if (s != *last)
+			(void)segment_retire(a, s);
+		*last = s;
+	}
+}
+
+void slab_claim_return(struct claim *claim, bool clean)
+{
+	struct segment *last = NULL;
+
+	for (unsigned i = 0; i < claim->count; i++)
+		put_back_all(claim->arena, claim->ranges[i], clean);
+	for (unsigned i = 0; i < claim->count; i++)
+		retire(claim->arena, &claim->ranges[i], &last);
+}
