@@ -47,7 +47,7 @@ static bool may_create(void)
 	if (arenas < settings.arena_test)
 		return true;
 	if (arena_limit == 0)
-		arena_limit = (size_t)os_cpu_count() * ARENAS_PER_CPU;
+		arena_limit = (size_t)os_cpu_affinity() * ARENAS_PER_CPU;
 	return arenas < arena_limit;
 }
 

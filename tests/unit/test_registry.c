@@ -228,7 +228,7 @@ static void the_limit_holds(void)
 /* Beyond M_ARENA_TEST arenas, eight for each processor. */
 static void the_computed_limit_holds(void)
 {
-	size_t limit = (size_t)os_cpu_count() * 8;
+	size_t limit = (size_t)os_cpu_affinity() * 8;
 
 	(void)script_heap(POLICY_CLASSIC);
 	settings.arena_test = 1;
