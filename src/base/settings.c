@@ -215,7 +215,6 @@ void settings_init(struct settings *s)
 		.mmap_threshold = DEFAULT_MMAP_THRESHOLD,
 		.mmap_max = DEFAULT_MMAP_MAX,
 		.mxfast = DEFAULT_MXFAST,
-		.arena_test = DEFAULT_ARENA_TEST,
 	};
 }
 

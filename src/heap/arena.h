@@ -102,9 +102,9 @@ static inline struct chunk *arena_initial_top(struct arena *a)
 /* ---- which arena a thread uses (arena.c) ---- */
 
 /*
- * Gives a thread an arena, in ptmalloc's order: one that no thread uses, a new
- * one while the limit allows, else one whose lock is free.  Counts the thread.
- * Never NULL.
+ * Gives a thread an arena: one that no thread uses, a new one while the limit
+ * allows, else as ptmalloc does one whose lock is free, or in the default policy the
+ * one of the fewest threads.  Counts the thread.  Never NULL.
  */
 struct arena *arena_attach(void);
 void arena_detach(struct arena *a);
