@@ -67,6 +67,9 @@ struct cede_stats {
 	uint64_t purged_bytes;         /* given back with madvise since the start */
 	uint64_t purge_calls;          /* system calls that took */
 	uint64_t purge_passes;         /* times the heap was looked over */
+	uint64_t lock_waits;           /* times a thread found an arena's lock taken */
+	uint64_t lock_sleeps;          /* times it slept then: many of these want more
+	                                  arenas, or fewer threads */
 };
 
 /*

@@ -51,6 +51,9 @@ struct cede_descriptor {
 	uint64_t heap_max;           /* other arenas: heaps are aligned to this */
 	uint64_t mapped;             /* address of: blocks, bytes, max blocks, max bytes */
 	uint64_t purge_counts;       /* address of: bytes, calls, passes */
+
+	uint32_t arena_lock_waits;   /* 8 bytes: times its lock was not free */
+	uint32_t arena_lock_sleeps;  /* 8 bytes: times a thread slept for it */
 };
 
 #endif

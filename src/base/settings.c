@@ -7,46 +7,13 @@
 
 #include "base/bits.h"
 #include "base/fmt.h"
+#include "base/span.h"
 
 /*
  * Everything here may run before libc is initialised: no errno, no stdio, no
  * allocation.  The stores are atomic because mallopt comes at any time, while
  * other threads read the fields relaxed.
  */
-
-/* A part of a text that is not ours to cut with a NUL. */
-struct span {
-	const char *start;
-	size_t length;
-};
-
-static struct span span_of(const char *text)
-{
-	return (struct span){ text, strlen(text) };
-}
-
-static bool span_is(struct span span, const char *text)
-{
-	return span.length == strlen(text) && memcmp(span.start, text, span.length) == 0;
-}
-
-/*
- * Cuts *rest at the first `separator`: returns what stands before it, and leaves
- * in *rest what follows (start NULL when there was no separator).
- */
-static struct span span_cut(struct span *rest, char separator)
-{
-	struct span head = *rest;
-	const char *at = memchr(rest->start, separator, rest->length);
-
-	if (at == NULL) {
-		*rest = (struct span){ NULL, 0 };
-		return head;
-	}
-	head.length = (size_t)(at - rest->start);
-	*rest = (struct span){ at + 1, rest->length - head.length - 1 };
-	return head;
-}
 
 /* For a warning's line: NUL-terminated, cut when long. */
 struct excerpt {
@@ -248,7 +215,6 @@ void settings_init(struct settings *s)
 		.mmap_threshold = DEFAULT_MMAP_THRESHOLD,
 		.mmap_max = DEFAULT_MMAP_MAX,
 		.mxfast = DEFAULT_MXFAST,
-		.arena_test = DEFAULT_ARENA_TEST,
 	};
 }
 

@@ -23,7 +23,6 @@ enum policy { POLICY_DEFAULT, POLICY_CLASSIC };
 #define MAX_MMAP_THRESHOLD      (32UL << 20)    /* top of the dynamic rule */
 #define DEFAULT_TOP_PAD         (128UL << 10)
 #define DEFAULT_MMAP_MAX        65536UL
-#define DEFAULT_ARENA_TEST      8UL
 
 struct settings {
 	enum policy policy;
@@ -36,7 +35,7 @@ struct settings {
 	size_t mmap_max;         /* mapped blocks at once */
 	size_t mxfast;           /* bytes of the largest *chunk* (header included) that goes
 	                            to a fast bin; below the smallest chunk: none */
-	size_t arena_test;
+	size_t arena_test;       /* 0: as the policy has it */
 	size_t arena_max;        /* 0: by the number of CPUs */
 	unsigned perturb;        /* M_PERTURB's value, its low byte counts; 0: off */
 };

@@ -5,18 +5,26 @@
 #include "heap/subheap.h"
 #include "os/os.h"
 
-/* ptmalloc: once M_ARENA_TEST arenas exist, at most so many for each CPU. */
-#define ARENAS_PER_CPU 8
+/*
+ * Once M_ARENA_TEST arenas exist, at most so many for each CPU.  ptmalloc's, and the
+ * default policy's: there the caches leave less to contend for, and what lies free in
+ * one arena serves no other (docs/locking.md has the figures).  A program of two threads
+ * does not pay for counting.
+ */
+#define CLASSIC_TEST    8
+#define CLASSIC_PER_CPU 8
+#define DEFAULT_TEST    2
+#define DEFAULT_PER_CPU 2
 
 struct arena main_arena = { .lock = LOCK_INIT(RANK_ARENA) };
 struct lock arenas_lock = LOCK_INIT(RANK_ARENAS);
 
 /* All guarded by arenas_lock. */
 static size_t arenas = 1;
-static size_t arena_limit;             /* 0: not computed yet */
+static size_t classic_limit;           /* 0: not computed yet */
 static struct arena *free_arenas = &main_arena; /* no thread is attached */
 static struct arena *last_arena = &main_arena;
-static struct arena *next_reused;      /* where the search for a free lock goes on */
+static struct arena *next_reused;      /* where the search for another one goes on */
 
 void arena_init(struct arena *a, uint16_t order)
 {
@@ -42,13 +50,20 @@ bool arena_any_mine(void)
 
 static bool may_create(void)
 {
-	if (settings.arena_max != 0)
-		return arenas < settings.arena_max;
-	if (arenas < settings.arena_test)
+	size_t test = SETTING(arena_test), max = SETTING(arena_max);
+
+	if (max != 0)
+		return arenas < max;
+	if (test == 0)
+		test = policy_is_default() ? DEFAULT_TEST : CLASSIC_TEST;
+	if (arenas < test)
 		return true;
-	if (arena_limit == 0)
-		arena_limit = (size_t)os_cpu_count() * ARENAS_PER_CPU;
-	return arenas < arena_limit;
+	/* Each time: a thread may bring CPUs that the ones before were not allowed. */
+	if (policy_is_default())
+		return arenas < (size_t)os_cpu_count() * DEFAULT_PER_CPU;
+	if (classic_limit == 0)
+		classic_limit = (size_t)os_cpu_affinity() * CLASSIC_PER_CPU;
+	return arenas < classic_limit;
 }
 
 static struct arena *create(void)
@@ -85,6 +100,18 @@ static struct arena *reuse(const struct arena *avoid)
 	return a;
 }
 
+/* That of the fewest threads; of several the next, so that they take turns. */
+static struct arena *least_used(void)
+{
+	struct arena *first = after(next_reused), *best = first;
+
+	for (struct arena *a = after(first); a != first; a = after(a))
+		if (a->threads < best->threads)
+			best = a;
+	next_reused = best;
+	return best;
+}
+
 static struct arena *pop_free(void)
 {
 	struct arena *a = free_arenas;
@@ -92,16 +119,6 @@ static struct arena *pop_free(void)
 	if (a != NULL)
 		free_arenas = a->next_free;
 	return a;
-}
-
-static void drop_from_free(struct arena *a)
-{
-	for (struct arena **at = &free_arenas; *at != NULL; at = &(*at)->next_free) {
-		if (*at == a) {
-			*at = a->next_free;
-			return;
-		}
-	}
 }
 
 struct arena *arena_attach(void)
@@ -112,10 +129,8 @@ struct arena *arena_attach(void)
 	a = pop_free();
 	if (a == NULL && may_create())
 		a = create();
-	if (a == NULL) {
-		a = reuse(NULL);
-		drop_from_free(a);
-	}
+	if (a == NULL)
+		a = policy_is_default() ? least_used() : reuse(NULL);
 	a->threads++;
 	lock_release(&arenas_lock);
 	return a;

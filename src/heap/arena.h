@@ -15,6 +15,7 @@
 #ifndef CEDE_HEAP_ARENA_H
 #define CEDE_HEAP_ARENA_H
 
+#include <stdalign.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -31,35 +32,37 @@
 #define BINMAP_BITS 32u
 #define BINMAP_SIZE (BINS / BINMAP_BITS)
 
+#define CACHE_LINE 64 /* bytes */
+
 struct dirty_chunk;
 
+/*
+ * By lines of the processor's cache: what is written under the lock begins beside it,
+ * so that it comes with the lock, and what all threads read without it lies where
+ * nobody writes.
+ */
 struct arena {
-	struct lock lock;
+	alignas(CACHE_LINE) struct lock lock;
 	/* All below: guarded by lock, unless it says otherwise. */
 	bool have_fastchunks;
 	bool contiguous;             /* the system's next memory borders the top */
-
-	struct chunk *fastbins[FAST_BINS];
+	size_t system_bytes;
+	size_t dirty_bytes;          /* default policy */
 	struct chunk *top;
 	struct chunk *last_remainder;
 	/* Heads of circular lists; two words each, read as a chunk's fd and bk. */
 	struct chunk *bins[2 * (BINS - 1)];
 	uint32_t binmap[BINMAP_SIZE];
+	struct chunk *fastbins[FAST_BINS];
 
-	size_t system_bytes;
 	size_t max_system_bytes;
-	/* Main arena: every chunk of it lies within lowest and highest (read
-	 * without the lock, so relaxed); the top's region begins at `region`, of
-	 * `regions` so far. */
-	char *lowest, *highest;
-	char *region;
-	unsigned regions;
+	char *region;                /* main arena: where the top's region begins */
+	unsigned regions;            /* so many so far */
 
 	/* Default policy. */
 	struct chunk *trees[LARGE_BINS];   /* roots, by large bin */
 	struct dirty_chunk *dirty_newest;  /* free chunks with pages to give back */
 	struct dirty_chunk *dirty_oldest;
-	size_t dirty_bytes;
 	uintptr_t top_dirty_lo, top_dirty_hi; /* the same, of the top */
 	void *deferred;              /* blocks freed by a signal handler that interrupted
 	                                an operation on this arena; an atomic stack */
@@ -72,9 +75,14 @@ struct arena {
 	struct segments segments;
 	struct slabs slabs;
 
-	struct arena *next;          /* const once listed; the list ends with NULL */
 	struct arena *next_free;     /* guarded by the arenas lock */
 	size_t threads;              /* attached ones; guarded by the arenas lock */
+
+	/* Main arena: every chunk of it lies within these.  Read by every free of every
+	 * thread without the lock, so relaxed; they only widen. */
+	alignas(CACHE_LINE) char *lowest;
+	char *highest;
+	struct arena *next;          /* const once listed; the list ends with NULL */
 };
 
 extern struct arena main_arena HIDDEN;
@@ -106,9 +114,9 @@ static inline struct chunk *arena_initial_top(struct arena *a)
 /* ---- which arena a thread uses (arena.c) ---- */
 
 /*
- * Gives a thread an arena, in ptmalloc's order: one that no thread uses, a new
- * one while the limit allows, else one whose lock is free.  Counts the thread.
- * Never NULL.
+ * Gives a thread an arena: one that no thread uses, a new one while the limit
+ * allows, else as ptmalloc does one whose lock is free, or in the default policy the
+ * one of the fewest threads.  Counts the thread.  Never NULL.
  */
 struct arena *arena_attach(void);
 void arena_detach(struct arena *a);

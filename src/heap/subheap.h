@@ -17,8 +17,9 @@
 #define HEAP_MAX ((size_t)64 << 20) /* twice the largest mmap threshold */
 #define HEAP_MIN ((size_t)32 << 10)
 
+/* Whole cache lines, so that an arena may follow. */
 struct heap_info {
-	struct arena *arena;
+	alignas(CACHE_LINE) struct arena *arena;
 	struct heap_info *prev; /* the arena's heap before this one */
 	size_t size;            /* bytes in use by the heap, whole pages */
 	size_t accessible;      /* bytes ever made accessible, from the start */

@@ -37,4 +37,6 @@ __attribute__((visibility("default"))) const struct cede_descriptor cede_descrip
 	.heap_max = HEAP_MAX,
 	.mapped = (uintptr_t)&mapped,
 	.purge_counts = (uintptr_t)&purge_counts,
+	.arena_lock_waits = offsetof(struct arena, lock.waits),
+	.arena_lock_sleeps = offsetof(struct arena, lock.sleeps),
 };

@@ -4,6 +4,11 @@
 #include "heap/extent.h"
 #include "heap/subheap.h"
 
+bool snapshot_is_default(void)
+{
+	return policy_is_default();
+}
+
 size_t snapshot_arena_count(void)
 {
 	return arena_count();
@@ -73,6 +78,8 @@ static void fill(struct arena *a, struct arena_snapshot *out)
 	out->system_bytes = a->system_bytes;
 	out->max_system_bytes = a->max_system_bytes;
 	out->dirty_bytes = extent_dirty_bytes(a);
+	out->lock_waits = a->lock.waits;
+	out->lock_sleeps = a->lock.sleeps;
 	out->is_main = arena_is_main(a);
 	count_heaps(a, out);
 }

@@ -29,6 +29,7 @@ struct arena_snapshot {
 	size_t heaps;                          /* mmapped heaps; 0 for the main arena */
 	size_t address_space, address_space_writable; /* reserved and writable bytes */
 	size_t dirty_bytes;                    /* whole free pages that may be resident */
+	size_t lock_waits, lock_sleeps;        /* as in os/lock.h */
 	bool is_main;
 };
 
@@ -43,6 +44,8 @@ static inline size_t arena_snapshot_in_use(const struct arena_snapshot *a)
 	return a->system_bytes - a->free_bytes - a->fast_bytes;
 }
 
+/* The policy of the process. */
+bool snapshot_is_default(void);
 size_t snapshot_arena_count(void);
 /* Index 0 is the main arena.  Returns false past the last. */
 bool snapshot_arena(size_t index, struct arena_snapshot *out);

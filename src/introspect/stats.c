@@ -17,6 +17,8 @@ void stats_fill(struct cede_stats *out)
 		out->free_resident_bytes += a.dirty_bytes;
 		out->system_bytes += a.system_bytes;
 		out->system_peak_bytes += a.max_system_bytes;
+		out->lock_waits += a.lock_waits;
+		out->lock_sleeps += a.lock_sleeps;
 	}
 	snapshot_mapped(&m);
 	out->mapped_blocks = m.blocks;

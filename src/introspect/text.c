@@ -58,6 +58,8 @@ static void print_cede_stats(const struct printer *to)
 	print(to, "  maybe resident = %10lu\n", stats.free_resident_bytes);
 	print(to, "given back bytes = %10lu\n", stats.purged_bytes);
 	print(to, "purge calls      = %10lu\n", stats.purge_calls);
+	print(to, "lock waits       = %10lu\n", stats.lock_waits);
+	print(to, "  asleep         = %10lu\n", stats.lock_sleeps);
 }
 
 void text_malloc_stats(text_sink_fn *sink, void *ctx)
@@ -97,6 +99,7 @@ struct info_totals {
 	size_t rest_chunks, rest_bytes;
 	size_t system, system_max;
 	size_t aspace, aspace_writable;
+	size_t lock_waits, lock_sleeps;
 };
 
 static struct info_totals totals_of(const struct arena_snapshot *arena)
@@ -110,6 +113,8 @@ static struct info_totals totals_of(const struct arena_snapshot *arena)
 		.system_max = arena->max_system_bytes,
 		.aspace = arena->address_space,
 		.aspace_writable = arena->address_space_writable,
+		.lock_waits = arena->lock_waits,
+		.lock_sleeps = arena->lock_sleeps,
 	};
 }
 
@@ -123,6 +128,8 @@ static void totals_add(struct info_totals *sum, const struct info_totals *one)
 	sum->system_max += one->system_max;
 	sum->aspace += one->aspace;
 	sum->aspace_writable += one->aspace_writable;
+	sum->lock_waits += one->lock_waits;
+	sum->lock_sleeps += one->lock_sleeps;
 }
 
 /* `mapped` is NULL for an arena: mapped blocks belong to none. */
@@ -142,6 +149,14 @@ static void print_totals(const struct printer *to, const struct info_totals *tot
 	print(to, "<aspace type=\"mprotect\" size=\"%zu\"/>\n", totals->aspace_writable);
 }
 
+/* Not glibc's: classic does without. */
+static void print_lock(const struct printer *to, const struct info_totals *totals)
+{
+	if (snapshot_is_default())
+		print(to, "<lock waits=\"%zu\" sleeps=\"%zu\"/>\n", totals->lock_waits,
+		      totals->lock_sleeps);
+}
+
 static void print_heap(const struct printer *to, size_t index,
                        const struct arena_snapshot *arena, const struct info_totals *totals)
 {
@@ -155,6 +170,7 @@ static void print_heap(const struct printer *to, size_t index,
 	print_totals(to, totals, NULL);
 	if (!arena->is_main)
 		print(to, "<aspace type=\"subheaps\" size=\"%zu\"/>\n", arena->heaps);
+	print_lock(to, totals);
 	print(to, "</heap>\n");
 }
 
@@ -174,6 +190,7 @@ void text_malloc_info(text_sink_fn *sink, void *ctx)
 	}
 	snapshot_mapped(&mapped);
 	print_totals(&to, &sum, &mapped);
+	print_lock(&to, &sum);
 	print(&to, "</malloc>\n");
 }
 

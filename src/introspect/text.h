@@ -15,7 +15,10 @@ typedef void text_sink_fn(void *ctx, const char *text, size_t length);
  */
 void text_malloc_stats(text_sink_fn *sink, void *ctx);
 
-/* malloc_info(0): glibc's XML, well formed, one <heap> an arena. */
+/*
+ * malloc_info(0): glibc's XML, well formed, one <heap> an arena.  In the default
+ * policy each, and the whole, ends with a <lock>.
+ */
 void text_malloc_info(text_sink_fn *sink, void *ctx);
 
 struct mallinfo2;

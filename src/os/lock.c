@@ -21,29 +21,33 @@ void lock_thread_begin(void)
 #endif
 }
 
-NOINLINE void lock_acquire_slow(struct lock *lock)
+static bool spin(struct lock *lock)
 {
-	uint32_t mine = lock_self;
-
 	for (int i = 0; i < SPINS; i++) {
 		uint32_t free_word = 0;
 
 		__builtin_ia32_pause();
 		if (__atomic_load_n(&lock->word, __ATOMIC_RELAXED) == 0 &&
-		    __atomic_compare_exchange_n(&lock->word, &free_word, mine, false,
-		                                __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
-			lock_held_add(lock);
-			return;
-		}
+		    __atomic_compare_exchange_n(&lock->word, &free_word, lock_self, false,
+		                                __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+			return true;
 	}
-	for (;;) {
+	return false;
+}
+
+/* Returns how many times it slept. */
+static uint64_t sleep_until_mine(struct lock *lock)
+{
+	uint32_t mine = lock_self;
+
+	for (uint64_t sleeps = 0;;) {
 		uint32_t word = __atomic_load_n(&lock->word, __ATOMIC_RELAXED);
 
 		if (word == 0) {
 			/* Others may sleep still: keep the bit so that release wakes one. */
 			if (__atomic_compare_exchange_n(&lock->word, &word, mine | LOCK_WAITERS,
 			                                false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-				break;
+				return sleeps;
 			continue;
 		}
 		if (!(word & LOCK_WAITERS) &&
@@ -51,7 +55,16 @@ NOINLINE void lock_acquire_slow(struct lock *lock)
 		                                 __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 			continue;
 		os_futex_wait(&lock->word, word | LOCK_WAITERS, -1);
+		sleeps++;
 	}
+}
+
+NOINLINE void lock_acquire_slow(struct lock *lock)
+{
+	uint64_t sleeps = spin(lock) ? 0 : sleep_until_mine(lock);
+
+	lock->waits++;
+	lock->sleeps += sleeps;
 	lock_held_add(lock);
 }
 

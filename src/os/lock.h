@@ -5,6 +5,10 @@
  * when somebody sleeps on it.  Knowing the owner lets a signal handler, or the
  * child of a fork inside one, see that it interrupted the holder.
  *
+ * Whoever had to wait counts it once the lock is its own, so that counting needs no
+ * atomic and no line of memory but the lock's, and an acquisition that finds the
+ * lock free pays nothing.
+ *
  * I1: a thread acquires locks in ascending rank, and arenas in ascending order
  *     within theirs (asserted in debug builds by lock_held_check).
  */
@@ -32,6 +36,8 @@ struct lock {
 	uint8_t rank;    /* const-after-init */
 	bool kept;       /* the thread that forks held it before; guarded by the lock */
 	uint16_t order;  /* const-after-init */
+	uint64_t waits;  /* acquisitions that did not find it free; guarded by the lock */
+	uint64_t sleeps; /* times that one of them slept; guarded by the lock */
 };
 
 #define LOCK_INIT(r) { .rank = (r) }

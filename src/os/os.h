@@ -97,10 +97,25 @@ uint64_t os_now_ms(void);
  */
 bool os_thread_start(void (*run)(void), const char *name) MUST_USE;
 
+/* ---- processors (os/cpus.c); one caller at a time, the arenas lock sees to it ---- */
+
+/* CPUs that the calling thread may run on, at least 1. */
+unsigned os_cpu_affinity(void);
+/*
+ * CPUs that this process can keep busy, at least 1: those that the threads which
+ * asked so far may run on, all together, since each may be tied to another one; but
+ * no more than the control group's quota, which is read when it is first needed.
+ */
+unsigned os_cpu_count(void);
+/*
+ * The quota alone, rounded up, the smallest of the process's control group and those
+ * above it; UINT_MAX: none.  The files are /proc/self/cgroup and /proc/self/mountinfo;
+ * what is missing or makes no sense sets no limit.
+ */
+unsigned os_cpu_quota(const char *groups_file, const char *mounts_file);
+
 /* ---- the process (os/system.c) ---- */
 
-/* CPUs this process may run on, at least 1. */
-unsigned os_cpu_count(void);
 /* A number that differs from process to process. */
 size_t os_random(void);
 /* Whether the kernel started the program with raised rights (AT_SECURE). */

@@ -11,17 +11,6 @@
 
 extern char **environ;
 
-unsigned os_cpu_count(void)
-{
-	unsigned long mask[128]; /* 8192 CPUs */
-	long bytes = sys(SYS_sched_getaffinity, 0, sizeof(mask), mask);
-	unsigned count = 0;
-
-	for (long i = 0; !sys_failed(bytes) && i < bytes / (long)sizeof(mask[0]); i++)
-		count += (unsigned)__builtin_popcountl(mask[i]);
-	return count != 0 ? count : 1;
-}
-
 size_t os_random(void)
 {
 	const void *sixteen = (const void *)getauxval(AT_RANDOM);

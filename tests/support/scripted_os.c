@@ -20,6 +20,7 @@ size_t script_discarded;
 
 static struct call_script scripts[OS_CALLS];
 static void *map_at;
+static unsigned cpus; /* 0: the real ones */
 static char *break_start, *break_now, *break_elsewhere;
 
 void *__real_os_sbrk(intptr_t increment);
@@ -30,6 +31,7 @@ void *__real_os_remap(void *start, size_t old_size, size_t new_size);
 bool __real_os_protect(void *start, size_t size, enum os_access access);
 size_t __real_os_discard(const struct os_range *ranges, unsigned count, uint64_t *calls);
 bool __real_os_thread_start(void (*run)(void), const char *name);
+unsigned __real_os_cpu_count(void);
 
 void *__wrap_os_sbrk(intptr_t increment);
 void *__wrap_os_map(void *hint, size_t size, enum os_access access);
@@ -39,6 +41,7 @@ void *__wrap_os_remap(void *start, size_t old_size, size_t new_size);
 bool __wrap_os_protect(void *start, size_t size, enum os_access access);
 size_t __wrap_os_discard(const struct os_range *ranges, unsigned count, uint64_t *calls);
 bool __wrap_os_thread_start(void (*run)(void), const char *name);
+unsigned __wrap_os_cpu_count(void);
 
 void script_reset(void)
 {
@@ -47,6 +50,7 @@ void script_reset(void)
 	script_discarded = 0;
 	map_at = NULL;
 	break_elsewhere = NULL;
+	cpus = 0;
 }
 
 void script_fail(enum os_call call, unsigned nth)
@@ -62,6 +66,11 @@ void script_fail_from(enum os_call call, unsigned nth)
 unsigned script_calls(enum os_call call)
 {
 	return scripts[call].made;
+}
+
+void script_cpus(unsigned count)
+{
+	cpus = count;
 }
 
 void script_map_at(void *address)
@@ -168,6 +177,12 @@ size_t __wrap_os_discard(const struct os_range *ranges, unsigned count, uint64_t
 bool __wrap_os_thread_start(void (*run)(void), const char *name)
 {
 	return !call_fails(OS_THREAD) && __real_os_thread_start(run, name);
+}
+
+unsigned __wrap_os_cpu_count(void)
+{
+	(void)call_fails(OS_CPUS);
+	return cpus != 0 ? cpus : __real_os_cpu_count();
 }
 
 struct arena *script_heap(enum policy policy)

@@ -17,7 +17,8 @@
 #include "os/os.h"
 
 enum os_call {
-	OS_SBRK, OS_MAP, OS_MAP_AT, OS_UNMAP, OS_REMAP, OS_PROTECT, OS_DISCARD, OS_THREAD, OS_CALLS
+	OS_SBRK, OS_MAP, OS_MAP_AT, OS_UNMAP, OS_REMAP, OS_PROTECT, OS_DISCARD, OS_THREAD,
+	OS_CPUS, OS_CALLS
 };
 
 /* All calls are forwarded again; counts and records are empty. */
@@ -30,6 +31,9 @@ void script_fail_from(enum os_call call, unsigned nth);
 
 /* Calls since script_reset, failed ones too. */
 unsigned script_calls(enum os_call call);
+
+/* So many processors from now on. */
+void script_cpus(unsigned count);
 
 /* The next os_map asks for this place, which a free one gets. */
 void script_map_at(void *address);

@@ -10,6 +10,9 @@
 
 #include <cmocka.h>
 
+#include "cede/cede.h"
+#include "cede/descriptor.h"
+#include "heap/heap.h"
 #include "os/lock.h"
 #include "os/os.h"
 #include "support/child.h"
@@ -17,6 +20,8 @@
 
 #define THREADS 4
 #define ROUNDS  50000
+
+extern const struct cede_descriptor cede_descriptor;
 
 static struct lock lock = LOCK_INIT(RANK_ARENA);
 
@@ -113,6 +118,70 @@ static void those_who_wait_are_woken(void)
 	for (int i = 0; i < THREADS; i++)
 		EXPECT(pthread_join(threads[i], NULL) == 0);
 	EXPECT(count == THREADS && lock.word == 0);
+}
+
+/* ---- what waiting is counted ---- */
+
+static void free_locks_count_nothing(void)
+{
+	lock_thread_begin();
+	for (int i = 0; i < ROUNDS; i++) {
+		lock_acquire(&lock);
+		lock_release(&lock);
+	}
+	lock_acquire(&lock);
+	in_a_thread(cannot_have_it); /* it tried, and did not wait */
+	lock_release(&lock);
+	EXPECT(lock.waits == 0 && lock.sleeps == 0);
+}
+
+/* The other thread sleeps: nobody lets go of the lock before it does. */
+static void who_slept_is_counted(void)
+{
+	pthread_t other;
+
+	lock_thread_begin();
+	lock_acquire(&lock);
+	EXPECT(pthread_create(&other, NULL, wait_for_it, NULL) == 0);
+	while ((__atomic_load_n(&lock.word, __ATOMIC_RELAXED) & LOCK_WAITERS) == 0)
+		process_sleep_ms(1);
+	process_sleep_ms(20);
+	EXPECT(lock.waits == 0); /* not before the lock is its own */
+	lock_release(&lock);
+	EXPECT(pthread_join(other, NULL) == 0);
+	EXPECT(lock.waits == 1 && lock.sleeps == 1);
+}
+
+/* The slow path as such: the lock is free again before it sleeps. */
+static void who_spun_is_counted(void)
+{
+	lock_thread_begin();
+	for (int i = 1; i <= 3; i++) {
+		lock_acquire_slow(&lock);
+		EXPECT(lock.waits == (uint64_t)i && lock.sleeps == 0);
+		lock_release(&lock);
+	}
+}
+
+/* All arenas' together; a tool finds each one's by the descriptor. */
+static void counts_reach_their_readers(void)
+{
+	const char *at = (const char *)(uintptr_t)cede_descriptor.main_arena;
+	struct cede_stats stats;
+	struct arena *other;
+
+	cede_free(cede_malloc(1));
+	settings.arena_max = 2;
+	other = arena_attach();
+	EXPECT(other != &main_arena);
+	main_arena.lock.waits = 1000;
+	main_arena.lock.sleeps = 100;
+	other->lock.waits = 10;
+	other->lock.sleeps = 1;
+	EXPECT(cede_stats(&stats, sizeof(stats)) == 0);
+	EXPECT(stats.lock_waits == 1010 && stats.lock_sleeps == 101);
+	EXPECT(*(const uint64_t *)(at + cede_descriptor.arena_lock_waits) == 1000);
+	EXPECT(*(const uint64_t *)(at + cede_descriptor.arena_lock_sleeps) == 100);
 }
 
 /* ---- the rank order (debug builds) ---- */
@@ -219,6 +288,10 @@ int main(void)
 		child_test(a_lock_knows_its_owner),
 		child_test(one_at_a_time),
 		child_test(those_who_wait_are_woken),
+		child_test(free_locks_count_nothing),
+		child_test(who_slept_is_counted),
+		child_test(who_spun_is_counted),
+		child_test(counts_reach_their_readers),
 		child_test(ascending_order_is_fine),
 #ifdef CEDE_DEBUG
 		child_test(a_reversal_is_the_end),

@@ -228,7 +228,7 @@ static void the_limit_holds(void)
 /* Beyond M_ARENA_TEST arenas, eight for each processor. */
 static void the_computed_limit_holds(void)
 {
-	size_t limit = (size_t)os_cpu_count() * 8;
+	size_t limit = (size_t)os_cpu_affinity() * 8;
 
 	(void)script_heap(POLICY_CLASSIC);
 	settings.arena_test = 1;
@@ -236,6 +236,114 @@ static void the_computed_limit_holds(void)
 		(void)arena_attach();
 	EXPECT(arena_count() == limit);
 }
+
+/* ---- the default policy's arenas ---- */
+
+/* How unequally threads are spread over the arenas. */
+static size_t imbalance(void)
+{
+	size_t least = SIZE_MAX, most = 0;
+
+	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a)) {
+		least = size_min(least, a->threads);
+		most = size_max(most, a->threads);
+	}
+	return most - least;
+}
+
+static void there_are_two_for_each_processor(void)
+{
+	for (unsigned cpus = 1; cpus <= 5; cpus++) {
+		(void)script_heap(POLICY_DEFAULT);
+		script_cpus(cpus);
+		for (int round = 0; round < 3; round++) {
+			enter_together(THREADS);
+			EXPECT(arena_count() == 2 * cpus && attached() == THREADS + 1);
+			EXPECT(imbalance() <= 1);
+			leave_together(THREADS);
+		}
+		audit_all();
+	}
+}
+
+/* However many there are: they would have as many arenas. */
+static void two_threads_count_no_processors(void)
+{
+	(void)script_heap(POLICY_DEFAULT);
+	script_cpus(1);
+	(void)arena_attach();
+	EXPECT(arena_count() == 2 && script_calls(OS_CPUS) == 0);
+	(void)arena_attach();
+	EXPECT(arena_count() == 2 && script_calls(OS_CPUS) == 1);
+}
+
+static void processors_may_appear_later(void)
+{
+	(void)script_heap(POLICY_DEFAULT);
+	script_cpus(1);
+	for (int i = 0; i < 5; i++)
+		(void)arena_attach();
+	EXPECT(arena_count() == 2);
+	script_cpus(2);
+	for (int i = 0; i < 5; i++)
+		(void)arena_attach();
+	EXPECT(arena_count() == 4 && imbalance() == 1); /* 3 each, but for the new ones */
+	script_cpus(1);
+	(void)arena_attach();
+	EXPECT(arena_count() == 4 && attached() == 12);
+}
+
+static void the_fewest_threads_are_joined(void)
+{
+	struct arena *emptier;
+
+	(void)script_heap(POLICY_DEFAULT);
+	script_cpus(2);
+	for (int i = 1; i < 12; i++)
+		(void)arena_attach();
+	EXPECT(arena_count() == 4 && imbalance() == 0);
+	emptier = arena_following(arena_following(&main_arena));
+	arena_detach(emptier);
+	arena_detach(emptier);
+	EXPECT(arena_attach() == emptier && arena_attach() == emptier);
+	EXPECT(imbalance() == 0);
+}
+
+/* With as many threads in each, they take turns. */
+static void equal_ones_take_turns(void)
+{
+	struct arena *last = NULL;
+
+	(void)script_heap(POLICY_DEFAULT);
+	script_cpus(2);
+	for (int i = 1; i < 8; i++)
+		(void)arena_attach();
+	for (int i = 0; i < 9; i++) {
+		struct arena *a = arena_attach();
+
+		EXPECT(a != last);
+		arena_detach(a);
+		last = a;
+	}
+}
+
+static void what_is_set_limits_them(void)
+{
+	(void)script_heap(POLICY_DEFAULT);
+	script_cpus(8);
+	settings.arena_max = 2;
+	for (int i = 0; i < 12; i++)
+		(void)arena_attach();
+	EXPECT(arena_count() == 2 && script_calls(OS_CPUS) == 0);
+	settings.arena_max = 0;
+	settings.arena_test = 5;
+	script_cpus(1);
+	for (int i = 0; i < 12; i++)
+		(void)arena_attach();
+	EXPECT(arena_count() == 5);
+}
+
+/* ---- ptmalloc's order ---- */
 
 static void detached_arenas_come_first(void)
 {
@@ -272,6 +380,7 @@ static void another_arena_is_another(void)
 static void threads_share_what_there_is(void)
 {
 	(void)script_heap(POLICY_DEFAULT);
+	settings.arena_max = THREADS;
 	script_fail_from(OS_MAP, 1);
 	enter_together(4);
 	for (size_t i = 0; i < 4; i++) {
@@ -291,6 +400,7 @@ static void threads_share_what_there_is(void)
 static void an_arena_that_cannot_be_made_is_shared(void)
 {
 	(void)script_heap(POLICY_DEFAULT);
+	settings.arena_max = THREADS;
 	script_fail_from(OS_PROTECT, 1);
 	enter_together(3);
 	EXPECT(arena_count() == 1 && main_arena.threads == 4);
@@ -345,6 +455,12 @@ int main(void)
 		child_test(each_living_thread_has_its_own),
 		child_test(the_limit_holds),
 		child_test(the_computed_limit_holds),
+		child_test(there_are_two_for_each_processor),
+		child_test(two_threads_count_no_processors),
+		child_test(processors_may_appear_later),
+		child_test(the_fewest_threads_are_joined),
+		child_test(equal_ones_take_turns),
+		child_test(what_is_set_limits_them),
 		child_test(detached_arenas_come_first),
 		child_test(another_arena_is_another),
 		child_test(threads_share_what_there_is),

@@ -52,7 +52,7 @@ static void test_defaults(void **state)
 	assert_int_equal(s.mmap_threshold, 131072);
 	assert_int_equal(s.mmap_max, 65536);
 	assert_int_equal(s.mxfast, 128);
-	assert_int_equal(s.arena_test, 8);
+	assert_int_equal(s.arena_test, 0);
 	assert_int_equal(s.arena_max, 0);
 	assert_int_equal(s.perturb, 0);
 }

@@ -23,6 +23,7 @@ static const struct arena_snapshot arenas[] = {
 		.free_bytes = 1404736, .free_chunks = 6,
 		.top_bytes = 100000,
 		.system_bytes = 5368709120, .max_system_bytes = 6442450944,
+		.lock_waits = 5000000000, .lock_sleeps = 12,
 		.address_space = 5368709120, .address_space_writable = 5368709120,
 		.is_main = true,
 	},
@@ -30,6 +31,7 @@ static const struct arena_snapshot arenas[] = {
 		.free_bytes = 30000, .free_chunks = 1,
 		.top_bytes = 30000,
 		.system_bytes = 32768, .max_system_bytes = 65536,
+		.lock_waits = 3, .lock_sleeps = 1,
 		.heaps = 1,
 		.address_space = 32768, .address_space_writable = 65536,
 	},
@@ -40,6 +42,12 @@ static const struct mapped_snapshot mapped = {
 };
 
 static struct cede_stats stats;
+static bool is_default;
+
+bool snapshot_is_default(void)
+{
+	return is_default;
+}
 
 bool snapshot_arena(size_t index, struct arena_snapshot *out)
 {
@@ -88,6 +96,8 @@ static void test_malloc_stats(void **state)
 		.free_resident_bytes = 4096,
 		.purged_bytes = 10737418240,
 		.purge_calls = 17,
+		.lock_waits = 5000000003,
+		.lock_sleeps = 13,
 	};
 	text_malloc_stats(collect, &text);
 	assert_string_equal(text.bytes,
@@ -108,7 +118,9 @@ static void test_malloc_stats(void **state)
 		"free bytes       =    1434944\n"
 		"  maybe resident =       4096\n"
 		"given back bytes = 10737418240\n"
-		"purge calls      =         17\n");
+		"purge calls      =         17\n"
+		"lock waits       = 5000000003\n"
+		"  asleep         =         13\n");
 }
 
 static void test_malloc_stats_names(void **state)
@@ -173,6 +185,35 @@ static void test_malloc_info(void **state)
 		"</malloc>\n");
 }
 
+static const char *after(const char *text, const char *line)
+{
+	const char *at = strstr(text, line);
+
+	assert_non_null(at);
+	return at + strlen(line);
+}
+
+/* Each arena's, then the sum; everything else is as in classic. */
+static void test_malloc_info_locks(void **state)
+{
+	struct text classic = { .length = 0 }, text = { .length = 0 };
+	const char *at;
+
+	(void)state;
+	text_malloc_info(collect, &classic);
+	is_default = true;
+	text_malloc_info(collect, &text);
+	is_default = false;
+	at = after(text.bytes, "<lock waits=\"5000000000\" sleeps=\"12\"/>\n</heap>\n");
+	at = after(at, "<lock waits=\"3\" sleeps=\"1\"/>\n</heap>\n");
+	at = after(at, "<lock waits=\"5000000003\" sleeps=\"13\"/>\n</malloc>\n");
+	assert_int_equal(*at, '\0');
+	assert_null(strstr(classic.bytes, "lock"));
+	assert_int_equal(text.length,
+	                 classic.length + 3 * strlen("<lock waits=\"\" sleeps=\"\"/>\n") +
+	                         strlen("5000000000" "12" "3" "1" "5000000003" "13"));
+}
+
 static void test_mallinfo2(void **state)
 {
 	struct mallinfo2 info;
@@ -198,6 +239,7 @@ int main(void)
 		cmocka_unit_test(test_malloc_stats),
 		cmocka_unit_test(test_malloc_stats_names),
 		cmocka_unit_test(test_malloc_info),
+		cmocka_unit_test(test_malloc_info_locks),
 		cmocka_unit_test(test_mallinfo2),
 	};
 
