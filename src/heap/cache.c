@@ -447,14 +447,13 @@ static void settle_orphan(struct thread *t)
 	lock_release(&orphans_lock);
 }
 
-void cache_empty(struct thread *t)
+void cache_inherit(struct thread *t)
 {
 	settle_orphan(t);
+	/* Nobody empties it meanwhile; and where its thread ended inside an operation the
+	 * block of that is lost at worst. */
 	lock_acquire(&t->cache_lock);
-	empty_all(t);
-	open_bounds(t);
-	t->busy = 0;
-	__atomic_store_n(&t->drained, false, __ATOMIC_RELAXED);
+	__atomic_store_n(&t->busy, 0, __ATOMIC_RELAXED);
 	lock_release(&t->cache_lock);
 }
 

@@ -204,8 +204,8 @@ bool cache_holds(struct thread *t, unsigned class, const void *block);
 
 /* ---- other threads' ---- */
 
-/* Frees all that a cache without an owner holds. */
-void cache_empty(struct thread *t);
+/* What a dead thread cached is for the thread that takes its record over. */
+void cache_inherit(struct thread *t);
 
 /*
  * Empties the caches of threads that did nothing since the last call (`now`: and

@@ -76,7 +76,7 @@ static struct record *find_dead(void)
 
 		look_next = (struct record *)r->thread.next;
 		if (&r->thread != thread_self && is_dead(r)) {
-			cache_empty(&r->thread);
+			cache_inherit(&r->thread);
 			/* A fork let go of all arenas but the caller's. */
 			if (r->generation == generation)
 				arena_detach(r->thread.arena);

@@ -6,6 +6,9 @@
 /* Segments that are looked at for several units side by side, of each list. */
 #define TRIES 4
 
+/* An arena with so many segments uses huge pages for the next. */
+#define HUGE_FROM 16
+
 static void unlist(struct segments *all, struct segment *s)
 {
 	unsigned n = (unsigned)__builtin_popcount(s->free);
@@ -76,6 +79,33 @@ static struct segment *find(struct segments *all, unsigned count, uint32_t *star
 	return NULL;
 }
 
+/*
+ * A huge page costs a quarter of the faults that it saves, and all of it is in memory
+ * at once: for an arena of which it is a small part.
+ */
+static void set_huge(struct arena *a, struct segment *s)
+{
+	bool wanted = a->segments.count >= HUGE_FROM;
+	size_t unit = (size_t)(s - window.segments) * SEGMENT_UNITS;
+
+	if (s->huge != wanted && os_advise_huge(window_address(unit), SEGMENT, wanted))
+		s->huge = wanted;
+}
+
+static struct segment *add_segment(struct arena *a)
+{
+	struct segment *s = window_take_segment();
+
+	if (s == NULL)
+		return NULL;
+	s->arena = a;
+	s->free = ~(uint32_t)0;
+	set_huge(a, s);
+	list(&a->segments, s);
+	a->segments.count++;
+	return s;
+}
+
 size_t segment_take_units(struct arena *a, unsigned count)
 {
 	uint32_t starts;
@@ -83,14 +113,10 @@ size_t segment_take_units(struct arena *a, unsigned count)
 	size_t unit;
 
 	if (s == NULL) {
-		s = window_take_segment();
+		s = add_segment(a);
 		if (s == NULL)
 			return UNIT_NONE;
-		s->arena = a;
-		s->free = ~(uint32_t)0;
 		starts = 1;
-		list(&a->segments, s);
-		a->segments.count++;
 	}
 	unit = (size_t)(s - window.segments) * SEGMENT_UNITS + best_run(s, starts);
 	set_free(a, s, s->free & ~segment_bits(unit, count));
@@ -130,6 +156,18 @@ void segment_mark(struct arena *a, size_t unit, uint16_t pages)
 	a->segments.touched += (unsigned)__builtin_popcount(pages & ~(uint32_t)s->touched[at]);
 	s->touched[at] |= pages;
 	s->idle[at] &= (uint16_t)~pages;
+}
+
+void segment_unmark(struct arena *a, size_t unit, size_t first, size_t end)
+{
+	size_t pages = UNIT / os_page_size;
+
+	for (size_t page = first; page < end; page++) {
+		size_t at = unit + page / pages;
+
+		segment_of_unit(at)->touched[at % SEGMENT_UNITS] &= (uint16_t)~(1u << page % pages);
+	}
+	a->segments.touched -= end - first;
 }
 
 void segment_touch(struct arena *a, size_t unit, size_t from, size_t to)

@@ -29,6 +29,7 @@ struct segment {
 	uint32_t pending;            /* units that the purger is to look at */
 	uint32_t queued_at;          /* tick */
 	bool queued;
+	bool huge;                   /* the system may back it by a huge page */
 	uint16_t touched[SEGMENT_UNITS]; /* pages that may be resident */
 	uint16_t idle[SEGMENT_UNITS];
 	uint8_t freed_at[SEGMENT_UNITS]; /* tick in which its last slab ended, modulo 256 */
@@ -70,6 +71,8 @@ void segment_show_unit(struct arena *a, size_t unit);
 void segment_touch(struct arena *a, size_t unit, size_t from, size_t to);
 /* These pages of a unit may be resident, and are not known to be idle. */
 void segment_mark(struct arena *a, size_t unit, uint16_t pages);
+/* Pages [first, end), counted from a unit's start on, go. */
+void segment_unmark(struct arena *a, size_t unit, size_t first, size_t end);
 
 /* The purger is to look at a unit. */
 void segment_queue(struct arena *a, size_t unit);

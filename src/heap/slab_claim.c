@@ -3,12 +3,11 @@
 /* Bounds the time under the lock when there is little to take. */
 #define SEGMENTS_A_CLAIM 8
 
-/* The pages of a unit within [0, UNIT), a bit each, that an address range covers. */
-static uint16_t pages_of(const struct os_range *range)
-{
-	size_t first = (uintptr_t)range->start % UNIT / os_page_size;
-	size_t count = range->size / os_page_size;
+#define UNIT_PAGES (UNIT / os_page_size)
 
+/* `count` pages of a unit from the page `first` on, a bit each. */
+static uint16_t page_bits(size_t first, size_t count)
+{
 	return (uint16_t)((((uint32_t)1 << count) - 1) << first);
 }
 
@@ -50,13 +49,10 @@ static uint16_t free_pages(size_t unit, uint16_t among)
 }
 
 /* Takes a run of pages aside; false: a block on it was taken with another run. */
-static bool hide(struct arena *a, const struct os_range *range)
+static bool hide(struct arena *a, struct slab *s, const struct os_range *range)
 {
-	struct slab *s = slab_of_unit(window_unit(range->start));
 	uint32_t from, to;
 
-	if (s == NULL)
-		return true;
 	blocks_on(s, range->start, range->size, &from, &to);
 	if (!slab_range_is(s, from, to, true))
 		return false;
@@ -77,26 +73,41 @@ static void add_range(struct claim *claim, struct os_range range)
 		claim->ranges[claim->count++] = range;
 }
 
-/* Claims the runs among `pages`; returns the pages that were claimed. */
-static uint16_t claim_runs(struct claim *claim, struct arena *a, size_t unit, uint16_t pages)
+static bool has_page(const uint16_t *sets, size_t page)
 {
-	uint16_t claimed = 0;
+	return sets[page / UNIT_PAGES] >> page % UNIT_PAGES & 1;
+}
 
-	for (uint32_t left = pages; left != 0;) {
-		unsigned first = (unsigned)__builtin_ctz(left);
-		unsigned count = (unsigned)__builtin_ctz(~(left >> first));
-		struct os_range range = { window_address(unit) + first * os_page_size,
-		                          count * os_page_size };
+/*
+ * Claims the runs among the pages of a slab or of a free unit, which may cross from
+ * one unit to the next, as blocks do; what was claimed is no longer touched.
+ */
+static size_t claim_runs(struct claim *claim, struct arena *a, size_t unit, unsigned units,
+                         const uint16_t *pages)
+{
+	struct slab *s = slab_of_unit(unit);
+	size_t taken = 0, end = units * UNIT_PAGES;
 
-		left &= left + (1u << first);
-		if (!hide(a, &range))
+	for (size_t first = 0, next; first < end; first = next) {
+		struct os_range range;
+
+		for (next = first; next < end && has_page(pages, next); next++)
+			;
+		if (next == first) {
+			next++;
+			continue;
+		}
+		range = (struct os_range){ window_address(unit) + first * os_page_size,
+		                           (next - first) * os_page_size };
+		if (s != NULL && !hide(a, s, &range))
 			continue;
 		add_range(claim, range);
-		claimed |= pages_of(&range);
+		segment_unmark(a, unit, first, next);
+		taken += range.size;
 	}
-	if (claimed != 0 && slab_of_unit(unit) == NULL)
+	if (taken != 0 && s == NULL)
 		segment_hide_unit(a, unit);
-	return claimed;
+	return taken;
 }
 
 /* Which of the free pages that were found in a unit have been free long enough. */
@@ -118,20 +129,18 @@ static size_t look(struct claim *claim, struct arena *a, size_t unit, unsigned u
                    bool at_once)
 {
 	struct segment *s = segment_of_unit(unit);
-	uint16_t found[SLAB_UNITS_MOST];
-	size_t taken = 0;
+	uint16_t found[SLAB_UNITS_MOST], old[SLAB_UNITS_MOST];
+	size_t taken;
 
-	for (unsigned i = 0; i < units; i++)
+	for (unsigned i = 0; i < units; i++) {
 		found[i] = free_pages(unit + i, s->touched[(unit + i) % SEGMENT_UNITS]);
+		old[i] = at_once ? found[i] : old_pages(a, unit + i, found[i]);
+	}
+	taken = claim_runs(claim, a, unit, units, old);
 	for (unsigned i = 0; i < units; i++) {
 		unsigned at = (unit + i) % SEGMENT_UNITS;
-		uint16_t old = at_once ? found[i] : old_pages(a, unit + i, found[i]);
-		uint16_t claimed = claim_runs(claim, a, unit + i, old);
 
-		s->idle[at] = found[i] & (uint16_t)~claimed;
-		s->touched[at] &= (uint16_t)~claimed;
-		a->segments.touched -= (unsigned)__builtin_popcount(claimed);
-		taken += (size_t)__builtin_popcount(claimed) * os_page_size;
+		s->idle[at] = found[i] & s->touched[at];
 		if (s->idle[at] != 0)
 			segment_queue(a, unit + i);
 	}
@@ -186,35 +195,37 @@ bool slab_claim_take(struct claim *claim, struct arena *a, uint32_t tick, bool a
 	return looked != 0;
 }
 
-/* A range within a unit. */
-static void put_back(struct arena *a, const struct os_range *range, bool clean)
+/* The pages of a range are resident after all. */
+static void mark(struct arena *a, const struct os_range *range)
 {
-	size_t unit = window_unit(range->start);
-	struct slab *slab = slab_of_unit(unit);
-	uint32_t from, to;
+	size_t first = (uintptr_t)range->start % UNIT / os_page_size;
+	size_t end = first + range->size / os_page_size, unit = window_unit(range->start);
 
-	if (!clean) {
-		segment_mark(a, unit, pages_of(range));
-		segment_queue(a, unit);
-	}
-	if (slab != NULL) {
-		blocks_on(slab, range->start, range->size, &from, &to);
-		slab_show(a, slab, from, to);
-	} else {
-		segment_show_unit(a, unit);
+	for (size_t page = first; page < end;) {
+		size_t in = page % UNIT_PAGES, count = size_min(end - page, UNIT_PAGES - in);
+
+		segment_mark(a, unit + page / UNIT_PAGES, page_bits(in, count));
+		segment_queue(a, unit + page / UNIT_PAGES);
+		page += count;
 	}
 }
 
-static void put_back_all(struct arena *a, struct os_range range, bool clean)
+static void put_back(struct arena *a, const struct os_range *range, bool clean)
 {
-	while (range.size != 0) {
-		size_t room = UNIT - (uintptr_t)range.start % UNIT;
-		struct os_range one = { range.start, size_min(range.size, room) };
+	size_t unit = window_unit(range->start);
+	size_t last = window_unit((char *)range->start + range->size - 1);
+	struct slab *slab = slab_of_unit(unit);
+	uint32_t from, to;
 
-		put_back(a, &one, clean);
-		range.start = (char *)range.start + one.size;
-		range.size -= one.size;
+	if (!clean)
+		mark(a, range);
+	if (slab != NULL) {
+		blocks_on(slab, range->start, range->size, &from, &to);
+		slab_show(a, slab, from, to);
+		return;
 	}
+	for (; unit <= last; unit++)
+		segment_show_unit(a, unit);
 }
 
 /* Gives segments back to the window that have nothing left in memory. */
@@ -235,7 +246,7 @@ void slab_claim_return(struct claim *claim, bool clean)
 	struct segment *last = NULL;
 
 	for (unsigned i = 0; i < claim->count; i++)
-		put_back_all(claim->arena, claim->ranges[i], clean);
+		put_back(claim->arena, &claim->ranges[i], clean);
 	for (unsigned i = 0; i < claim->count; i++)
 		retire(claim->arena, &claim->ranges[i], &last);
 }

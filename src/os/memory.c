@@ -86,6 +86,13 @@ bool os_protect(void *start, size_t size, enum os_access access)
 	return !sys_failed(sys(SYS_mprotect, start, size, protection(access)));
 }
 
+bool os_advise_huge(void *start, size_t size, bool wanted)
+{
+	int advice = wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE;
+
+	return !sys_failed(sys(SYS_madvise, start, size, advice));
+}
+
 /* Whether one call can discard many ranges; cleared at the first refusal. */
 static bool vectored = true;
 

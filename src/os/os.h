@@ -46,6 +46,9 @@ struct os_range {
 	size_t size;
 };
 
+/* Whether huge pages may be used there; false: the system has none.  Linux 2.6.38. */
+bool os_advise_huge(void *start, size_t size, bool wanted);
+
 #define OS_DISCARD_RANGES 512
 
 /*
