@@ -15,11 +15,10 @@
  */
 #define SMALL_SLOTS   16
 #define CLASS_SLOTS   2048
-#define CLASS_BYTES   ((size_t)2 << 20)
 #define FIRST_BYTES   ((size_t)64 << 10)
 #define FIRST_MARK    ((size_t)4 << 10)
-#define THREAD_BYTES  ((size_t)4 << 20)
-#define TOTAL_BYTES   ((size_t)64 << 20)
+#define THREAD_BYTES  ((size_t)1 << 20)
+#define TOTAL_BYTES   ((size_t)48 << 20)
 #define RUN           64 /* blocks that move under one lock of an arena */
 
 bool cache_on;
@@ -30,7 +29,7 @@ static uint32_t large_slots[CLASSES + 1]; /* where a class's place begins */
 
 static unsigned most_slots(unsigned class)
 {
-	size_t slots = CLASS_BYTES / class_sizes[class];
+	size_t slots = THREAD_BYTES / class_sizes[class];
 
 	return (unsigned)(slots < CLASS_SLOTS ? slots : CLASS_SLOTS);
 }
@@ -114,10 +113,13 @@ static unsigned chunks_from(struct arena *a, unsigned class, void **blocks, unsi
 	return got;
 }
 
-static unsigned from_heap(struct arena *a, unsigned class, void **blocks, unsigned want)
+/* *chunks: whether they are such. */
+static unsigned from_heap(struct arena *a, unsigned class, void **blocks, unsigned want,
+                          bool *chunks)
 {
 	unsigned got = 0;
 
+	*chunks = false;
 	if (!lock_try(&a->lock)) {
 		if (lock_is_mine(&a->lock))
 			return 0;
@@ -125,8 +127,10 @@ static unsigned from_heap(struct arena *a, unsigned class, void **blocks, unsign
 	}
 	if (class < SLAB_CLASSES && slabs_on)
 		got = slab_take(a, class, blocks, want);
-	if (got == 0)
+	if (got == 0) {
 		got = chunks_from(a, class, blocks, want);
+		*chunks = true;
+	}
 	AUDIT(a);
 	lock_release(&a->lock);
 	return got;
@@ -135,37 +139,38 @@ static unsigned from_heap(struct arena *a, unsigned class, void **blocks, unsign
 /* The arena of a cached block; NULL: it is mapped by itself. */
 static struct arena *arena_of(void *block)
 {
-	return likely(window_has(block)) ? slab_at(block)->arena
+	if (unlikely(((uintptr_t)block & (CHUNK_ALIGN - 1)) != 0))
+		misuse("free_sized", block, "invalid pointer: not a multiple of 16");
+	return likely(window_has(block)) ? slab_of(block, "free")->arena
 	                                 : owner_of(block_to_chunk(block), "free");
 }
 
-/* free_sized took the program's word for what its block holds, and where it begins. */
-static void check_holds(void *block, uint32_t bytes)
+/* free_sized took the program's word for what its block holds. */
+static void free_cached_chunk(struct arena *a, void *block, uint32_t least)
 {
-	size_t held;
+	struct chunk *c = block_to_chunk(block);
 
-	if (unlikely(((uintptr_t)block & (CHUNK_ALIGN - 1)) != 0))
-		misuse("free_sized", block, "invalid pointer: not a multiple of 16");
-	held = window_has(block) ? slab_at(block)->size : chunk_usable(block_to_chunk(block));
-	if (unlikely(held < bytes))
-		misuse("free_sized", block, "the block is smaller than the size given, or was freed before");
+	if (unlikely(chunk_usable(c) < least))
+		misuse("free_sized", block, "the block is smaller than the size given");
+	if (a != NULL)
+		free_chunk(a, c);
+	else
+		mapped_free(c, "free");
 }
 
-/* The blocks from `i` on that are of arena a; returns the number of the next one. */
-static unsigned run_to_arena(struct arena *a, void **blocks, unsigned i, unsigned count)
+/* The blocks at the front of a row that are of arena a; returns how many. */
+static unsigned give(struct arena *a, void **blocks, unsigned count, uint32_t least)
 {
-	struct slab *last = NULL;
+	unsigned given = 0;
 
 	do {
-		if (likely(window_has(blocks[i])))
-			last = slab_give(a, last, blocks[i]);
-		else
-			free_chunk(a, block_to_chunk(blocks[i]));
-		i++;
-	} while (i < count && arena_of(blocks[i]) == a);
-	if (last != NULL)
-		slab_settle(a, last);
-	return i;
+		unsigned of_slabs = slab_give(a, blocks + given, count - given, least);
+
+		given += of_slabs;
+		if (of_slabs == 0)
+			free_cached_chunk(a, blocks[given++], least);
+	} while (given < count && arena_of(blocks[given]) == a);
+	return given;
 }
 
 /*
@@ -174,15 +179,14 @@ static unsigned run_to_arena(struct arena *a, void **blocks, unsigned i, unsigne
  */
 static bool to_heap(unsigned class, void **blocks, unsigned count)
 {
+	uint32_t least = class_sizes[class];
 	bool tell = false;
 
-	for (unsigned i = 0; i < count; i++)
-		check_holds(blocks[i], class_sizes[class]);
 	for (unsigned i = 0; i < count;) {
 		struct arena *a = arena_of(blocks[i]);
 
 		if (a == NULL) {
-			mapped_free(block_to_chunk(blocks[i++]), "free");
+			free_cached_chunk(NULL, blocks[i++], least);
 			continue;
 		}
 		if (lock_is_mine(&a->lock)) {
@@ -191,7 +195,7 @@ static bool to_heap(unsigned class, void **blocks, unsigned count)
 			continue;
 		}
 		lock_acquire(&a->lock);
-		i = run_to_arena(a, blocks, i, count);
+		i += give(a, blocks + i, count - i, least);
 		tell |= purger_should_tell(a);
 		AUDIT(a);
 		lock_release(&a->lock);
@@ -272,15 +276,17 @@ static size_t thread_bytes(void)
 	return size_max(size_min(share, THREAD_BYTES), FIRST_BYTES);
 }
 
-/* Doubles a bin's capacity, when its class and the thread may hold so much. */
+/* Doubles a bin's capacity, as far as its class and the thread may hold so much. */
 static bool grow(struct thread *t, unsigned class)
 {
 	struct cache_bin *bin = thread_bin(t, class);
-	size_t count = held(t, class), old = t->capacity[class];
+	size_t count = held(t, class), old = t->capacity[class], most = thread_bytes();
+	size_t left = most > t->reserved ? (most - t->reserved) / class_sizes[class] : 0;
 	size_t capacity = old == 0 ? first_slots(class) : size_min(2 * old, most_slots(class));
 	void **before = old == 0 ? NULL : array_of(t, class), **after;
 
-	if (capacity <= old || t->reserved + (capacity - old) * class_sizes[class] > thread_bytes())
+	capacity = size_min(capacity, old + left);
+	if (capacity <= old)
 		return false;
 	t->reserved += (capacity - old) * class_sizes[class];
 	t->capacity[class] = (uint16_t)capacity;
@@ -316,6 +322,7 @@ void *cache_refill(struct thread *t, unsigned class)
 	struct cache_bin *bin = thread_bin(t, class);
 	void *run[RUN];
 	unsigned want, got;
+	bool chunks;
 
 	if (!begin(t))
 		return NULL;
@@ -333,16 +340,15 @@ void *cache_refill(struct thread *t, unsigned class)
 	want = t->ramp[class] == 0 ? 1 : t->ramp[class];
 	want = (unsigned)size_min(want, size_max(t->capacity[class] / 2, 1));
 	t->ramp[class] = (uint8_t)size_min(2 * want, RUN);
-	got = from_heap(registry_arena(t), class, run, want);
+	got = from_heap(registry_arena(t), class, run, want, &chunks);
 	if (got > 1) {
 		/* The first is returned; the second will be next, so it goes last. */
 		for (unsigned i = got - 1; i > 0; i--)
 			bin->top[got - 1 - i] = run[i];
-		/* What was cached before and lay in a slab since still has its mark; to write
-		 * it into the others would touch pages that may never be used. */
-		for (unsigned i = 1; i < got; i++)
-			if (!window_has(run[i]))
-				cache_mark(run[i], CACHE_MARK);
+		/* A slab's blocks have the mark if they ever were cached: to write it into the
+		 * others would touch pages that may never be used. */
+		for (unsigned i = 1; i < got && chunks; i++)
+			cache_mark(run[i], CACHE_MARK);
 		__atomic_store_n(&bin->top, bin->top + got - 1, __ATOMIC_RELAXED);
 	}
 	end(t);

@@ -167,7 +167,7 @@ void free_consolidate(struct arena *a)
 void free_block(struct arena *a, void *block)
 {
 	if (window_has(block))
-		slab_settle(a, slab_give(a, NULL, block));
+		(void)slab_give(a, &block, 1, 0);
 	else
 		free_chunk(a, block_to_chunk(block));
 }

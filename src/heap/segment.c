@@ -152,8 +152,10 @@ void segment_mark(struct arena *a, size_t unit, uint16_t pages)
 {
 	struct segment *s = segment_of_unit(unit);
 	unsigned at = unit % SEGMENT_UNITS;
+	uint32_t fresh = pages & ~(uint32_t)s->touched[at];
 
-	a->segments.touched += (unsigned)__builtin_popcount(pages & ~(uint32_t)s->touched[at]);
+	if (fresh != 0)
+		a->segments.touched += (unsigned)__builtin_popcount(fresh);
 	s->touched[at] |= pages;
 	s->idle[at] &= (uint16_t)~pages;
 }

@@ -117,29 +117,26 @@ static void end(struct arena *a, struct slab *s)
 
 static unsigned take_from(struct arena *a, struct slab *s, void **blocks, unsigned want)
 {
-	char *start = slab_start(s);
-	uint32_t size = s->size, index = 0, lowest = UINT32_MAX;
+	char *start = slab_start(s), *last;
+	size_t size = s->size;
 	unsigned word = s->first, got = 0;
 
 	if (want > s->free)
 		want = s->free;
 	for (; got < want; word++) {
+		char *from = start + word * 64 * size;
 		uint64_t left = s->bits[word];
 
-		while (left != 0 && got < want) {
-			index = word * 64 + (uint32_t)__builtin_ctzll(left);
-			if (got == 0)
-				lowest = index;
-			blocks[got++] = start + (size_t)index * size;
-			left &= left - 1;
-		}
+		for (; left != 0 && got < want; left &= left - 1)
+			blocks[got++] = from + (unsigned)__builtin_ctzll(left) * size;
 		s->bits[word] = left;
 	}
+	last = blocks[got - 1];
 	s->first = (uint16_t)(word - 1);
 	s->free = (uint16_t)(s->free - got);
 	/* All blocks between are in use now, too. */
-	segment_touch(a, (size_t)(s - window.slabs), (size_t)lowest * size,
-	              ((size_t)index + 1) * size);
+	segment_touch(a, (size_t)(s - window.slabs), (size_t)((char *)blocks[0] - start),
+	              (size_t)(last - start) + size);
 	return got;
 }
 
@@ -179,49 +176,25 @@ static _Noreturn COLD void reject(const struct slab *s, const void *block, const
 	misuse(function, block, "invalid pointer: inside a block");
 }
 
-/* The block's number, when it begins there. */
-static inline uint32_t block_index(const struct slab *s, const void *block,
-                                   const char *function)
+static bool is_slab(const void *block)
 {
-	size_t offset = (size_t)((const char *)block - slab_start(s));
-	uint32_t index = slab_index(s, offset);
-
-	if (unlikely(__atomic_load_n(&window.bins[window_unit(block)], __ATOMIC_RELAXED) == 0 ||
-	             (size_t)index * s->size != offset || index >= s->blocks))
-		reject(s, block, function);
-	return index;
+	return __atomic_load_n(&window.bins[window_unit(block)], __ATOMIC_RELAXED) != 0;
 }
 
 struct slab *slab_of(const void *block, const char *function)
 {
 	struct slab *s = slab_at(block);
-	uint32_t index = block_index(s, block, function);
+	size_t offset = (size_t)((const char *)block - slab_start(s));
+	uint32_t index = slab_index(s, offset);
 
+	if (unlikely(!is_slab(block) || (size_t)index * s->size != offset || index >= s->blocks))
+		reject(s, block, function);
 	if (unlikely(__atomic_load_n(&s->bits[index / 64], __ATOMIC_RELAXED) >> index % 64 & 1))
 		misuse(function, block, "double free");
 	return s;
 }
 
-struct slab *slab_give(struct arena *a, struct slab *last, void *block)
-{
-	struct slab *s = slab_at(block);
-	uint32_t index = block_index(s, block, "free");
-	uint64_t bit = (uint64_t)1 << index % 64, *word = &s->bits[index / 64];
-
-	if (unlikely(*word & bit))
-		misuse("free", block, "double free");
-	if (s != last && last != NULL)
-		slab_settle(a, last);
-	*word |= bit;
-	s->free++;
-	if (index / 64 < s->first)
-		s->first = (uint16_t)(index / 64);
-	a->slabs.live_bytes -= s->size;
-	a->slabs.freed += s->size;
-	return s;
-}
-
-void slab_settle(struct arena *a, struct slab *s)
+static void settle(struct arena *a, struct slab *s)
 {
 	if (s->free == s->blocks) {
 		end(a, s);
@@ -229,6 +202,56 @@ void slab_settle(struct arena *a, struct slab *s)
 	}
 	enter_ring(a, s);
 	segment_queue(a, (size_t)(s - window.slabs));
+}
+
+/* Takes the blocks at the front of a row back that are of this slab; returns how many. */
+static unsigned give_to(struct arena *a, struct slab *s, void **blocks, unsigned count)
+{
+	const char *start = slab_start(s);
+	uint64_t inverse = slab_inverse(s), *bits = s->bits;
+	size_t bytes = s->units * UNIT, offset = (size_t)((char *)blocks[0] - start);
+	uint32_t size = s->size, number = s->blocks, first = s->first;
+	unsigned given = 0;
+
+	do {
+		uint32_t index = (uint32_t)((offset / 16 * inverse) >> 32);
+		uint64_t bit = (uint64_t)1 << index % 64;
+
+		if (unlikely((size_t)index * size != offset || index >= number))
+			reject(s, blocks[given], "free");
+		if (unlikely(bits[index / 64] & bit))
+			misuse("free", blocks[given], "double free");
+		bits[index / 64] |= bit;
+		if (index / 64 < first)
+			first = index / 64;
+		if (++given == count)
+			break;
+		offset = (size_t)((char *)blocks[given] - start);
+	} while (offset < bytes);
+	s->first = (uint16_t)first;
+	s->free = (uint16_t)(s->free + given);
+	a->slabs.live_bytes -= (size_t)given * size;
+	a->slabs.freed += (size_t)given * size;
+	settle(a, s);
+	return given;
+}
+
+unsigned slab_give(struct arena *a, void **blocks, unsigned count, uint32_t least)
+{
+	unsigned given = 0;
+
+	while (given < count && window_has(blocks[given])) {
+		struct slab *s = slab_at(blocks[given]);
+
+		if (unlikely(!is_slab(blocks[given])))
+			reject(s, blocks[given], "free");
+		if (s->arena != a)
+			break;
+		if (unlikely(s->size < least))
+			misuse("free_sized", blocks[given], "the block is smaller than the size given");
+		given += give_to(a, s, blocks + given, count - given);
+	}
+	return given;
 }
 
 /* ---- the purger's ---- */

@@ -70,12 +70,16 @@ static inline char *slab_start(const struct slab *s)
 	return window_address((size_t)(s - window.slabs));
 }
 
+/* To multiply by in place of dividing by a block's steps; 2^32 is the divisor of it. */
+static inline uint64_t slab_inverse(const struct slab *s)
+{
+	return s->inverse != 0 ? s->inverse : (uint64_t)1 << 32;
+}
+
 /* The number of the block that holds the byte at `offset`. */
 static inline uint32_t slab_index(const struct slab *s, size_t offset)
 {
-	uint64_t inverse = s->inverse != 0 ? s->inverse : (uint64_t)1 << 32;
-
-	return (uint32_t)((offset / 16 * inverse) >> 32);
+	return (uint32_t)((offset / 16 * slab_inverse(s)) >> 32);
 }
 
 /*
@@ -88,11 +92,10 @@ struct slab *slab_of(const void *block, const char *function);
 unsigned slab_take(struct arena *a, unsigned class, void **blocks, unsigned want);
 
 /*
- * Takes a block back.  `last` is what the call before returned, or NULL; the last of
- * a row of calls is followed by slab_settle.
+ * Takes the blocks at the front of a row back, as far as they are of this arena's slabs;
+ * returns how many.  Each must hold `least` bytes.
  */
-struct slab *slab_give(struct arena *a, struct slab *last, void *block);
-void slab_settle(struct arena *a, struct slab *s);
+unsigned slab_give(struct arena *a, void **blocks, unsigned count, uint32_t least);
 
 /* Whether the blocks [from, to) of a slab all are free, or all are not. */
 bool slab_range_is(const struct slab *s, uint32_t from, uint32_t to, bool is_free);

@@ -23,10 +23,9 @@
 #define MIB ((size_t)1 << 20)
 
 /* What the module promises, stated again. */
-#define MOST_OF_A_CLASS  (2 * MIB)
 #define MOST_SLOTS       2048
-#define MOST_OF_A_THREAD (4 * MIB)
-#define MOST_OF_ALL      (64 * MIB)
+#define MOST_OF_A_THREAD (1 * MIB)
+#define MOST_OF_ALL      (48 * MIB)
 #define MOST_AT_ONCE     64
 
 #define LARGEST CLASS_LARGEST /* request that is cached */
@@ -137,7 +136,7 @@ static void the_first_array_is_small(void)
 
 static void fits_the_bounds(unsigned class)
 {
-	size_t most = MOST_OF_A_CLASS / class_sizes[class], reserved = 0;
+	size_t most = MOST_OF_A_THREAD / class_sizes[class], reserved = 0;
 
 	EXPECT(held(class) <= t->capacity[class]);
 	EXPECT(t->capacity[class] <= (most < MOST_SLOTS ? most : MOST_SLOTS));
@@ -171,9 +170,10 @@ static void each_class_has_its_bound(void)
 {
 	start();
 	EXPECT(get_and_free_many(24, MOST_OF_A_THREAD) == MOST_SLOTS);
-	EXPECT(get_and_free_many(1000, MOST_OF_A_THREAD) == MOST_SLOTS);
 	(void)cede_malloc_trim(0);
-	EXPECT(get_and_free_many(LARGEST, MOST_OF_A_THREAD) == MOST_OF_A_CLASS / CLASS_LARGEST);
+	EXPECT(get_and_free_many(500, MOST_OF_A_THREAD) == MOST_SLOTS);
+	(void)cede_malloc_trim(0);
+	EXPECT(get_and_free_many(LARGEST, MOST_OF_A_THREAD) == MOST_OF_A_THREAD / CLASS_LARGEST);
 	audit_arena(a);
 }
 
@@ -221,7 +221,7 @@ static void all_threads_share_the_total(void)
 /* A full bin that may not grow lets half go; what it keeps is the older half. */
 static void a_full_bin_keeps_half(void)
 {
-	size_t full = MOST_OF_A_CLASS / CLASS_LARGEST;
+	size_t full = MOST_OF_A_THREAD / CLASS_LARGEST;
 	unsigned class;
 	void **base;
 

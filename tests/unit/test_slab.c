@@ -41,18 +41,13 @@ static void take_many(unsigned class, unsigned count)
 
 static void give(void *block)
 {
-	slab_settle(a, slab_give(a, NULL, block));
+	(void)slab_give(a, &block, 1, 0);
 }
 
 /* In one row, as a cache that is emptied does. */
 static void give_many(size_t from, size_t to)
 {
-	struct slab *last = NULL;
-
-	for (size_t i = from; i < to; i++)
-		last = slab_give(a, last, blocks[i]);
-	if (last != NULL)
-		slab_settle(a, last);
+	EXPECT(slab_give(a, blocks + from, (unsigned)(to - from), 0) == to - from);
 }
 
 static unsigned blocks_of(unsigned class)
@@ -429,8 +424,8 @@ static void model_takes(struct rng *rng)
 
 static void model_gives(struct rng *rng)
 {
-	struct slab *last = NULL;
-	size_t count = 1 + rng_below(rng, 64);
+	size_t count = 1 + rng_below(rng, 64), row_count = 0;
+	void *row[64];
 
 	for (; count > 0 && live_count > 0; count--) {
 		struct live *l = &live[rng_below(rng, live_count)];
@@ -438,11 +433,10 @@ static void model_gives(struct rng *rng)
 
 		EXPECT(slab_of(l->block, "free")->class == l->class);
 		EXPECT(pattern_match(l->block, size, l->seed) == size);
-		last = slab_give(a, last, l->block);
+		row[row_count++] = l->block;
 		*l = live[--live_count];
 	}
-	if (last != NULL)
-		slab_settle(a, last);
+	EXPECT(slab_give(a, row, (unsigned)row_count, 0) == row_count);
 }
 
 static void blocks_keep_what_is_in_them(void)

@@ -55,7 +55,7 @@ static void give(char *block)
 {
 	check(block, slab_at(block)->size);
 	lock_acquire(&a->lock);
-	slab_settle(a, slab_give(a, NULL, block));
+	free_block(a, block);
 	lock_release(&a->lock);
 }
 
@@ -389,7 +389,7 @@ static void free_a_claimed_one(void)
 {
 	claim_half_a_slab();
 	lock_acquire(&a->lock);
-	slab_settle(a, slab_give(a, NULL, blocks[5]));
+	free_block(a, blocks[5]);
 	lock_release(&a->lock);
 	/* It looked as if it was in use, until now. */
 	(void)discard();
@@ -495,6 +495,31 @@ static void an_empty_segment_goes_back_to_the_window(void)
 		give(blocks[i]);
 	EXPECT(ticks(SLAB_TICKS) == SEGMENT && a->segments.count == 0);
 	EXPECT(a->slabs.freed == 0 && a->segments.touched == 0);
+}
+
+/* All of a huge page is resident from its first use on, though nobody used the rest. */
+static void huge_pages_leave_nothing_behind(void)
+{
+	unsigned class = class_of_request(8192), large = 40 * SEGMENT / 8192;
+
+	start();
+	for (unsigned count = 0; count < large; count += SEGMENT / 8192 / 2)
+		take(class, blocks + count, SEGMENT / 8192 / 2);
+	for (unsigned count = 0; count < large; count++)
+		if (count % 200 != 0)
+			give(blocks[count]);
+	(void)ticks(4 * SLAB_TICKS);
+	for (unsigned count = 0; count < large; count += 200) {
+		exactly_live_pages_stay(slab_at(blocks[count]));
+		give(blocks[count]);
+	}
+	/* Of the last segment little was ever used. */
+	take(class, blocks, 39 * SEGMENT / 8192 + 1);
+	for (unsigned count = 0; count < 39 * SEGMENT / 8192 + 1; count++)
+		give(blocks[count]);
+	(void)ticks(4 * SLAB_TICKS);
+	EXPECT(a->segments.count == 0);
+	EXPECT(os_resident(window_address(0), window.steps * 16) == 0);
 }
 
 /* ---- fork ---- */
@@ -604,6 +629,7 @@ int main(void)
 		child_test(units_that_did_not_go_are_asked_for_again),
 		child_test(a_refusal_ends),
 		child_test(an_empty_segment_goes_back_to_the_window),
+		child_test(huge_pages_leave_nothing_behind),
 		child_test(a_child_puts_its_parents_claim_back),
 		child_test(nothing_live_is_lost_over_long_runs),
 	};
