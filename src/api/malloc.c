@@ -89,7 +89,11 @@ static inline struct chunk *alloc(size_t alignment, size_t size)
 	} else {
 		c = alloc_again(a, alignment, size);
 	}
-	return likely(c != NULL) ? c : alloc_elsewhere(a, alignment, size);
+	if (unlikely(c == NULL) && (c = alloc_elsewhere(a, alignment, size)) == NULL)
+		return NULL;
+	if (unlikely(chunk_is_mapped(c)))
+		mapped_bound();
+	return c;
 }
 
 /* M_PERTURB: new bytes are the complement of freed ones. */
@@ -234,18 +238,24 @@ EXPORT void *cede_calloc(size_t count, size_t each)
 	}
 	if (unlikely(c == NULL) && (c = alloc_elsewhere(a, 0, size)) == NULL)
 		return out_of_memory();
+	if (unlikely(chunk_is_mapped(c))) {
+		mapped_bound();
+		return mapped_clear(c);
+	}
 	if (unlikely(stale == SIZE_MAX))
-		stale = chunk_is_mapped(c) ? 0 : chunk_usable(c);
+		stale = chunk_usable(c);
 	return memset(chunk_to_block(c), 0, stale);
 }
 
 static void *move_block(struct chunk *c, size_t bytes)
 {
-	void *block = chunk_to_block(c), *moved = cede_malloc(bytes);
-	size_t usable = chunk_usable(c);
+	void *block = chunk_to_block(c), *moved;
+	size_t size = request_to_size(bytes);
+	struct chunk *to = mapped_wanted_grown(size) ? mapped_alloc_grown(size) : NULL;
 
+	moved = to != NULL ? perturbed(chunk_to_block(to), bytes) : cede_malloc(bytes);
 	if (moved != NULL) {
-		memcpy(moved, block, usable < bytes ? usable : bytes);
+		memcpy(moved, block, size_min(chunk_usable(c), chunk_usable(block_to_chunk(moved))));
 		cede_free(block);
 	}
 	return moved;
@@ -254,8 +264,11 @@ static void *move_block(struct chunk *c, size_t bytes)
 static void *realloc_mapped(struct chunk *c, size_t bytes)
 {
 	struct chunk *moved;
+	void *block;
 
 	mapped_check(c, "realloc");
+	if (mapped_unwanted(request_to_size(bytes)) && (block = move_block(c, bytes)) != NULL)
+		return block;
 	moved = mapped_resize(c, request_to_size(bytes));
 	if (moved != NULL)
 		return chunk_to_block(moved);
@@ -266,6 +279,7 @@ EXPORT void *cede_realloc(void *block, size_t bytes)
 {
 	struct chunk *c, *resized = NULL;
 	struct arena *a;
+	void *moved;
 
 	if (block == NULL)
 		return cede_malloc(bytes);
@@ -282,6 +296,8 @@ EXPORT void *cede_realloc(void *block, size_t bytes)
 	if (unlikely(cache_marked(block)))
 		check_marked(c, "realloc");
 	(void)registry_self();
+	if (mapped_grows(chunk_size(c), request_to_size(bytes)) && (moved = move_block(c, bytes)))
+		return moved;
 	if (likely(enter(a))) {
 		resized = realloc_in_place(a, c, request_to_size(bytes));
 		leave(a);

@@ -186,7 +186,11 @@ struct chunk *alloc_chunk_zero(struct arena *a, size_t size, size_t *stale)
 	c = alloc_chunk(a, size);
 	if (c == NULL)
 		return NULL;
-	*stale = chunk_is_mapped(c) ? 0 : chunk_size(c) - SIZE_SZ;
+	if (chunk_is_mapped(c)) {
+		*stale = mapped_is_stale(c) ? chunk_usable(c) : 0;
+		return c;
+	}
+	*stale = chunk_size(c) - SIZE_SZ;
 	if (c == top && arena_grows_zeroed(a) && top_used < *stale + SIZE_SZ)
 		*stale = top_used - CHUNK_HEADER;
 	return c;

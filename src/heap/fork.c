@@ -11,6 +11,7 @@
 #include "heap/heap.h"
 #include "heap/purger.h"
 #include "heap/registry.h"
+#include "heap/spare.h"
 
 static void prepare(void)
 {
@@ -19,12 +20,14 @@ static void prepare(void)
 		lock_thread_begin();
 	registry_fork_prepare();
 	arena_fork_prepare();
+	spare_fork_prepare();
 	purger_fork_prepare();
 }
 
 static void parent(void)
 {
 	purger_fork_parent();
+	spare_fork_parent();
 	arena_fork_parent();
 	registry_fork_parent();
 }
@@ -33,6 +36,7 @@ static void child(void)
 {
 	registry_fork_child();
 	purger_fork_child();
+	spare_fork_child();
 }
 
 /*

@@ -4,6 +4,7 @@
 #include "heap/claim.h"
 #include "heap/extent.h"
 #include "heap/heap.h"
+#include "heap/spare.h"
 #include "os/os.h"
 
 /* How often a release looks at an arena again. */
@@ -68,6 +69,23 @@ static size_t give_back(struct arena *a, size_t want)
 	return gone;
 }
 
+/* The same of spares. */
+static size_t give_back_spares(size_t want)
+{
+	size_t gone = 0, taken;
+
+	while (want - gone >= os_page_size) {
+		lock_acquire(&purge_lock);
+		taken = spare_release(want - gone);
+		lock_release(&purge_lock);
+		if (taken == 0)
+			break;
+		gone += taken;
+	}
+	__atomic_add_fetch(&purge_counts.bytes, gone, __ATOMIC_RELAXED);
+	return gone;
+}
+
 static size_t dirty_now(struct arena *a)
 {
 	size_t dirty;
@@ -103,13 +121,15 @@ static size_t pass(void)
 
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
 		left += tick(a);
+	(void)give_back_spares(spare_tick());
+	left += spare_bytes();
 	__atomic_add_fetch(&purge_counts.passes, 1, __ATOMIC_RELAXED);
 	return left;
 }
 
 static size_t published(void)
 {
-	size_t sum = __atomic_load_n(&cache_free_bytes, __ATOMIC_SEQ_CST);
+	size_t sum = __atomic_load_n(&cache_free_bytes, __ATOMIC_SEQ_CST) + spare_bytes();
 
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
 		sum += __atomic_load_n(&a->dirty_published, __ATOMIC_SEQ_CST);
@@ -150,6 +170,7 @@ static void start(void)
 	(void)state_change(PURGER_AWAKE, PURGER_ABSENT);
 	cache_configure();
 	(void)cache_drain_idle(true);
+	(void)give_back_spares(SIZE_MAX);
 	/* From now on every free may be asked to do a pass. */
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a)) {
 		lock_acquire(&a->lock);
@@ -191,9 +212,20 @@ NOINLINE void purger_tell(void)
 		os_futex_wake(&state, 1);
 }
 
+void purger_release_spares(size_t want)
+{
+	size_t taken = 1;
+
+	while (want >= os_page_size && taken != 0 && lock_try(&purge_lock)) {
+		taken = spare_release(want);
+		lock_release(&purge_lock);
+		want -= taken;
+	}
+}
+
 size_t purger_release(size_t max)
 {
-	size_t gone = 0;
+	size_t gone = give_back_spares(max);
 
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a)) {
 		/* Once more than once: what merges as it is returned may leave a page.

@@ -2,6 +2,7 @@
 
 #include "heap/bins.h"
 #include "heap/extent.h"
+#include "heap/spare.h"
 #include "heap/subheap.h"
 
 size_t snapshot_arena_count(void)
@@ -98,4 +99,6 @@ void snapshot_mapped(struct mapped_snapshot *out)
 	out->bytes = __atomic_load_n(&mapped.bytes, __ATOMIC_RELAXED);
 	out->max_blocks = __atomic_load_n(&mapped.max_blocks, __ATOMIC_RELAXED);
 	out->max_bytes = __atomic_load_n(&mapped.max_bytes, __ATOMIC_RELAXED);
+	out->spares = spare_count();
+	out->spare_bytes = spare_bytes();
 }

@@ -9,7 +9,7 @@
 #define FAST   24u        /* classic: a fast chunk */
 #define SMALL  1000u      /* a small chunk */
 #define LARGE  5000u      /* a large one */
-#define MAPPED (1u << 20) /* a mapping of its own */
+#define MAPPED (64u << 20) /* a mapping of its own, in every policy */
 
 #define SIZE_WORD(block)      ((size_t *)(block))[-1]
 #define PREV_SIZE_WORD(block) ((size_t *)(block))[-2]

@@ -16,6 +16,7 @@
 #include "heap/claim.h"
 #include "heap/extent.h"
 #include "heap/purger.h"
+#include "heap/spare.h"
 #include "heap/subheap.h"
 #include "support/child.h"
 #include "support/pattern.h"
@@ -273,6 +274,7 @@ static void growth_waits_for_the_end_of_the_top(void)
 		EXPECT(c != NULL && chunk_is_mapped(c));
 		EXPECT(a->system_bytes == system_bytes && script_calls(OS_SBRK) == 0);
 		mapped_free(c, "free");
+		EXPECT(spare_release(SIZE_MAX) != 0);
 		/* Nor can it be trimmed. */
 		EXPECT(i == 1 ? subheap_trim(a, 0, true) == 0 : grow_trim_main(a, 0) == 0);
 		script_fail_from(OS_MAP, 1);
