@@ -3,6 +3,8 @@
  * consolidation for large requests, the unsorted bin, the best fit of the large
  * bin, the larger bins by the bin map, the top, consolidation again, the system.
  */
+#include <string.h>
+
 #include "heap/bins.h"
 #include "heap/misuse.h"
 #include "heap/subheap.h"
@@ -77,6 +79,7 @@ static inline struct chunk *take_free(struct arena *a, struct chunk *c, size_t s
 
 	if (policy_is_default())
 		e = extent_take(a, c, have);
+	a->taken_hi = e.hi;
 	return alloc_split(a, c, have, size, e);
 }
 
@@ -175,24 +178,45 @@ struct chunk *alloc_chunk(struct arena *a, size_t size)
 	return alloc_general(a, size);
 }
 
+/*
+ * Of a free chunk, pages outside its extent read zero.  Its header's page and the
+ * last, which may be another chunk's too, are no such pages.
+ */
+static size_t stale_of_free(const struct arena *a, struct chunk *c)
+{
+	uintptr_t start = (uintptr_t)chunk_to_block(c), end = start + chunk_usable(c);
+	uintptr_t stale = size_max(extent_inner_start(c), a->taken_hi);
+	uintptr_t tail = size_max(align_down(end, os_page_size), stale);
+
+	if (stale >= end)
+		return end - start;
+	memset((void *)tail, 0, end - tail);
+	return stale - start;
+}
+
 struct chunk *alloc_chunk_zero(struct arena *a, size_t size, size_t *stale)
 {
 	struct chunk *top = a->top, *c;
 	size_t top_used = chunk_size(top);
+	bool sure = policy_is_default() && !__atomic_load_n(&extent_unsure, __ATOMIC_RELAXED);
 
 	/* What another arena's top once held may lie beyond its present end. */
 	if (!arena_is_main(a))
 		top_used = size_max(top_used, subheap_used_from(top));
+	else if (sure)
+		top_used = size_min(top_used, size_max(extent_inner_start(top), a->top_dirty_hi) -
+		                              (uintptr_t)top);
+	a->taken_hi = UINTPTR_MAX;
 	c = alloc_chunk(a, size);
 	if (c == NULL)
 		return NULL;
-	if (chunk_is_mapped(c)) {
-		*stale = mapped_is_stale(c) ? chunk_usable(c) : 0;
-		return c;
-	}
 	*stale = chunk_size(c) - SIZE_SZ;
-	if (c == top && arena_grows_zeroed(a) && top_used < *stale + SIZE_SZ)
+	if (chunk_is_mapped(c))
+		*stale = mapped_is_stale(c) ? chunk_usable(c) : 0;
+	else if (c == top && arena_grows_zeroed(a) && top_used < *stale + SIZE_SZ)
 		*stale = top_used - CHUNK_HEADER;
+	else if (sure)
+		*stale = stale_of_free(a, c);
 	return c;
 }
 

@@ -60,6 +60,7 @@ struct arena {
 	struct dirty_chunk *dirty_oldest;
 	size_t dirty_bytes;
 	uintptr_t top_dirty_lo, top_dirty_hi; /* the same, of the top */
+	uintptr_t taken_hi;          /* where they end in the free chunk last taken */
 	struct chunk *deferred;      /* freed by a signal handler that interrupted an
 	                                operation on this arena; atomic stack by fd */
 	size_t claimed_bytes;        /* free chunks the purger holds as if in use */

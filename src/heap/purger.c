@@ -44,7 +44,7 @@ void purger_publish(struct arena *a, size_t dirty)
 /* Gives up to `want` bytes of an arena back; returns what the system took. */
 static size_t give_back(struct arena *a, size_t want)
 {
-	size_t gone = 0, taken, calls;
+	size_t gone = 0, got, taken, calls;
 
 	while (want >= os_page_size) {
 		uint64_t made = 0;
@@ -55,7 +55,10 @@ static size_t give_back(struct arena *a, size_t want)
 			claim_return(&claim, false);
 		taken = claim_take(&claim, a, want);
 		if (taken != 0) {
-			gone += os_discard(claim.ranges, claim.count, &made);
+			got = os_discard(claim.ranges, claim.count, &made);
+			if (unlikely(got < taken))
+				__atomic_store_n(&extent_unsure, true, __ATOMIC_RELAXED);
+			gone += got;
 			claim_return(&claim, true);
 		}
 		calls = made;

@@ -67,6 +67,11 @@ static bool reads_zero(const char *at, size_t bytes)
 	return true;
 }
 
+static void *page_of(const char *at)
+{
+	return (void *)align_down((uintptr_t)at, os_page_size);
+}
+
 /* ---- what is taken ---- */
 
 static void of_a_large_chunk_only_the_front(void)
@@ -346,6 +351,43 @@ static void purged_memory_reads_zero(void)
 	audit_arena(a);
 }
 
+/* Nor need calloc clear it, in a hole or in the top; the rest it must. */
+static void purged_memory_is_not_cleared_again(void)
+{
+	char *block, *again;
+
+	a = script_heap(POLICY_DEFAULT);
+	block = holes(1, 2 * MIB);
+	EXPECT(purger_release(SIZE_MAX) != 0);
+	again = cede_calloc(1, MIB);
+	EXPECT(again == block && os_resident(page_of(block), MIB) <= 2 * PAGE);
+	EXPECT(reads_zero(again, MIB));
+	cede_free(touched(8 * MIB));
+	EXPECT(purger_release(SIZE_MAX) != 0);
+	again = cede_calloc(1, 4 * MIB);
+	EXPECT(os_resident(page_of(again), 4 * MIB) <= 2 * PAGE);
+	EXPECT(reads_zero(again, 4 * MIB));
+	/* Half of it was there again when it was freed. */
+	cede_free(block);
+	cede_free(memset(cede_malloc(MIB), 1, MIB));
+	EXPECT(reads_zero(cede_calloc(2, MIB - 4 * PAGE), 2 * (MIB - 4 * PAGE)));
+	audit_arena(a);
+}
+
+static void what_was_refused_is_cleared(void)
+{
+	char *block;
+
+	a = script_heap(POLICY_DEFAULT);
+	block = holes(1, 2 * MIB);
+	cede_free(touched(4 * MIB));
+	script_fail_from(OS_DISCARD, 1);
+	EXPECT(purger_release(SIZE_MAX) == 0 && extent_dirty_bytes(a) == 0);
+	EXPECT(cede_calloc(1, MIB) == block && reads_zero(block, MIB));
+	EXPECT(reads_zero(cede_calloc(1, 4 * MIB), 4 * MIB));
+	audit_arena(a);
+}
+
 /* Locked memory: it stays, is not counted, and is not asked for again. */
 static void a_refused_discard_ends(void)
 {
@@ -381,6 +423,8 @@ int main(void)
 		child_test(a_block_before_the_claimed_end_is_freed),
 		child_test(statistics_count_what_is_taken_as_free),
 		child_test(purged_memory_reads_zero),
+		child_test(purged_memory_is_not_cleared_again),
+		child_test(what_was_refused_is_cleared),
 		child_test(a_refused_discard_ends),
 	};
 
