@@ -238,13 +238,12 @@ EXPORT void *cede_calloc(size_t count, size_t each)
 	}
 	if (unlikely(c == NULL) && (c = alloc_elsewhere(a, 0, size)) == NULL)
 		return out_of_memory();
-	if (unlikely(chunk_is_mapped(c))) {
+	if (unlikely(chunk_is_mapped(c)))
 		mapped_bound();
-		return mapped_clear(c);
-	}
 	if (unlikely(stale == SIZE_MAX))
-		stale = chunk_usable(c);
-	return memset(chunk_to_block(c), 0, stale);
+		stale = chunk_is_mapped(c) && !mapped_is_stale(c) ? 0 : chunk_usable(c);
+	alloc_clear(chunk_to_block(c), stale);
+	return chunk_to_block(c);
 }
 
 static void *move_block(struct chunk *c, size_t bytes)

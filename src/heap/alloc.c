@@ -9,9 +9,13 @@
 #include "heap/misuse.h"
 #include "heap/subheap.h"
 #include "heap/top.h"
+#include "os/os.h"
 
 /* At most so many unsorted chunks are sorted in one call. */
 #define SORT_LIMIT 10000
+
+/* From here on it is worth asking which pages are there before clearing all. */
+#define LOOK_LEAST ((size_t)512 << 10)
 
 static inline struct chunk *mark_inuse(struct arena *a, struct chunk *c, size_t size)
 {
@@ -218,6 +222,25 @@ struct chunk *alloc_chunk_zero(struct arena *a, size_t size, size_t *stale)
 	else if (sure)
 		*stale = stale_of_free(a, c);
 	return c;
+}
+
+void alloc_clear(char *block, size_t stale)
+{
+	char *start = (char *)align_up((uintptr_t)block, os_page_size), *end = block + stale;
+	struct os_range pages = { start, 0 };
+	uint64_t calls = 0;
+
+	if (policy_is_default() && stale >= LOOK_LEAST)
+		pages.size = align_down((size_t)(end - start), os_page_size);
+	/* A page that is there is sooner cleared than made. */
+	if (pages.size == 0 || os_resident(start, pages.size) >= pages.size / 2 ||
+	    os_discard(&pages, 1, &calls) != pages.size) {
+		memset(block, 0, stale);
+		return;
+	}
+	memset(block, 0, (size_t)(start - block));
+	start += pages.size;
+	memset(start, 0, (size_t)(end - start));
 }
 
 void alloc_free_tail(struct arena *a, struct chunk *c, size_t size)

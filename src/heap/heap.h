@@ -53,6 +53,12 @@ struct chunk *alloc_aligned(struct arena *a, size_t alignment, size_t size) MUST
 struct chunk *alloc_mapped(size_t alignment, size_t size) MUST_USE;
 
 /*
+ * Makes the first `stale` bytes of a new block zero.  By default that brings no
+ * pages in that are not there.  With no lock.
+ */
+void alloc_clear(char *block, size_t stale);
+
+/*
  * Makes the first `size` of the `have` bytes at c a chunk in use; what is left,
  * when it is a chunk at all, goes into the unsorted bin with its part of `e`,
  * and is the last remainder if the request is small.
@@ -109,8 +115,6 @@ static inline bool mapped_is_stale(const struct chunk *c)
 {
 	return (c->size & MAPPED_STALE) != 0;
 }
-/* A chunk just allocated: its bytes become zero; returns its block. */
-void *mapped_clear(struct chunk *c);
 /*
  * Spares never raise the peak: together with the mapped blocks they stay below the
  * most that these ever were.  To be called, without a lock, after mapped_alloc.

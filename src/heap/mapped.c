@@ -153,21 +153,6 @@ struct chunk *mapped_alloc_grown(size_t size)
 	return c;
 }
 
-void *mapped_clear(struct chunk *c)
-{
-	struct os_range pages = { (char *)c + os_page_size, chunk_size(c) - os_page_size };
-	size_t dirty = chunk_usable(c);
-	uint64_t calls = 0;
-
-	if (!mapped_is_stale(c))
-		return chunk_to_block(c);
-	/* A page that is there is sooner cleared than made; one that is not need not be. */
-	if (os_resident(pages.start, pages.size) < pages.size / 2 &&
-	    os_discard(&pages, 1, &calls) == pages.size)
-		dirty = os_page_size - CHUNK_HEADER;
-	return memset(chunk_to_block(c), 0, dirty);
-}
-
 void mapped_bound(void)
 {
 	size_t held = __atomic_load_n(&mapped.bytes, __ATOMIC_RELAXED) + spare_bytes();

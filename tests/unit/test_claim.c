@@ -374,6 +374,21 @@ static void purged_memory_is_not_cleared_again(void)
 	audit_arena(a);
 }
 
+/* Freed, but hardly touched: calloc makes no more of it. */
+static void sparse_memory_stays_sparse(void)
+{
+	char *block;
+
+	a = script_heap(POLICY_DEFAULT);
+	block = cede_malloc(8 * MIB);
+	(void)touched(24);
+	block[5 * MIB] = 1;
+	cede_free(block);
+	EXPECT(cede_calloc(1, 8 * MIB) == block);
+	EXPECT(os_resident(page_of(block), 8 * MIB) <= 2 * PAGE);
+	EXPECT(reads_zero(block, 8 * MIB));
+}
+
 static void what_was_refused_is_cleared(void)
 {
 	char *block;
@@ -424,6 +439,7 @@ int main(void)
 		child_test(statistics_count_what_is_taken_as_free),
 		child_test(purged_memory_reads_zero),
 		child_test(purged_memory_is_not_cleared_again),
+		child_test(sparse_memory_stays_sparse),
 		child_test(what_was_refused_is_cleared),
 		child_test(a_refused_discard_ends),
 	};
