@@ -252,7 +252,7 @@ static void start_default(void)
 
 static void a_freed_block_serves_the_next(void)
 {
-	char *block, *next;
+	char *block, *next, *other;
 
 	start_default();
 	block = block_of(900 * KIB);
@@ -262,6 +262,10 @@ static void a_freed_block_serves_the_next(void)
 	next = block_of(300 * KIB);
 	EXPECT(next == block && script_calls(OS_MAP) == 1 && spare_bytes() == 600 * KIB);
 	EXPECT(cede_malloc_usable_size(next) == 300 * KIB + 4096 - CHUNK_HEADER);
+	/* Where the first one's bytes were, the header is another's. */
+	other = block_of(300 * KIB);
+	EXPECT(other == block + 300 * KIB + 4096);
+	cede_free(other);
 	cede_free(next);
 	EXPECT(spare_bytes() == 900 * KIB + 4096 && spare_count() == 1);
 	EXPECT(cede_memalign(64, 600 * KIB) == (char *)block + 48);
@@ -355,6 +359,7 @@ static void a_block_that_grows_moves_to_a_larger_spare(void)
 	cede_free(large);
 	EXPECT(cede_realloc(block, 300 * KIB) == large);
 	EXPECT(pattern_match(large, 256 * KIB, 1) == 256 * KIB);
+	EXPECT(mapped.blocks == 1 && spare_bytes() == (600 + 256) * KIB + 4096);
 	EXPECT(cede_realloc(large, 800 * KIB) == large && script_calls(OS_REMAP) == 0);
 	EXPECT(pattern_match(large, 256 * KIB, 1) == 256 * KIB);
 }
@@ -396,7 +401,7 @@ static void spares_never_raise_the_peak(void)
 	EXPECT(mapped.bytes + spare_bytes() == mapped.max_bytes);
 }
 
-static void a_freed_block_that_is_kept_is_not_freed_twice(void)
+static void free_twice(void)
 {
 	char *block;
 
@@ -406,10 +411,21 @@ static void a_freed_block_that_is_kept_is_not_freed_twice(void)
 	cede_free(block);
 }
 
-static void a_second_free_is_noticed(void **state)
+static void free_then_enlarge(void)
+{
+	char *block;
+
+	start_default();
+	block = block_of(300 * KIB);
+	cede_free(block);
+	(void)cede_realloc(block, 900 * KIB);
+}
+
+static void a_freed_block_is_recognised(void **state)
 {
 	(void)state;
-	assert_true(child_dies(a_freed_block_that_is_kept_is_not_freed_twice, "double free"));
+	assert_true(child_dies(free_twice, "double free"));
+	assert_true(child_dies(free_then_enlarge, "double free"));
 }
 
 static void all_goes_when_asked(void)
@@ -460,7 +476,7 @@ int main(void)
 		child_test(a_block_that_grows_moves_to_a_larger_spare),
 		child_test(realloc_maps_what_grows_and_unmaps_what_is_little),
 		child_test(spares_never_raise_the_peak),
-		cmocka_unit_test(a_second_free_is_noticed),
+		cmocka_unit_test(a_freed_block_is_recognised),
 		child_test(all_goes_when_asked),
 		child_test(nothing_is_kept_without_a_purger),
 	};
