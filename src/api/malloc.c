@@ -295,7 +295,7 @@ EXPORT void *cede_realloc(void *block, size_t bytes)
 	if (unlikely(cache_marked(block)))
 		check_marked(c, "realloc");
 	(void)registry_self();
-	if (mapped_grows(chunk_size(c), request_to_size(bytes)) && (moved = move_block(c, bytes)))
+	if (mapped_grows(chunk_usable(c), request_to_size(bytes)) && (moved = move_block(c, bytes)))
 		return moved;
 	if (likely(enter(a))) {
 		resized = realloc_in_place(a, c, request_to_size(bytes));

@@ -369,20 +369,20 @@ static void realloc_maps_what_grows_and_unmaps_what_is_little(void)
 	char *block, *moved;
 
 	start_default();
-	settings.mmap_threshold = 32 * MIB;
+	settings.mmap_threshold = 16 * MIB;
 	settings.dynamic_threshold = true;
-	block = block_of(500 * KIB);
+	block = block_of(200 * KIB);
 	EXPECT(!is_mapped(block));
-	moved = cede_realloc(block, 600 * KIB);
-	EXPECT(is_mapped(moved) && pattern_match(moved, 500 * KIB, 1) == 500 * KIB);
+	moved = cede_realloc(block, 300 * KIB);
+	EXPECT(is_mapped(moved) && pattern_match(moved, 200 * KIB, 1) == 200 * KIB);
 	block = cede_realloc(moved, 100);
 	EXPECT(!is_mapped(block) && pattern_match(block, 96, 1) == 96);
-	EXPECT(mapped.blocks == 0 && spare_bytes() == 600 * KIB + 4096);
+	EXPECT(mapped.blocks == 0 && spare_bytes() == 300 * KIB + 4096);
 	/* Not when the thresholds were set. */
 	start_default();
 	settings.dynamic_threshold = true;
-	EXPECT(cede_mallopt(M_MMAP_THRESHOLD, 32 << 20) == 1);
-	EXPECT(!is_mapped(cede_realloc(block_of(500 * KIB), 600 * KIB)));
+	EXPECT(cede_mallopt(M_MMAP_THRESHOLD, 16 << 20) == 1);
+	EXPECT(!is_mapped(cede_realloc(block_of(200 * KIB), 300 * KIB)));
 	audit_arena(a);
 }
 
