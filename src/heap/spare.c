@@ -68,6 +68,8 @@ void *spare_take(size_t size, size_t room)
 	void *start = NULL;
 	unsigned best;
 
+	/* The greatest requests' room is beyond what a number holds. */
+	room = size_max(room, size);
 	if (spare_bytes() < room || !enter())
 		return NULL;
 	best = count;

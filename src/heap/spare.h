@@ -25,7 +25,7 @@
 
 /* Sizes are bytes, whole pages; addresses are pages' starts. */
 
-/* The front of the least spare that has `room` >= size, or NULL. */
+/* The front of the least spare that has `room`, and `size`; or NULL. */
 void *spare_take(size_t size, size_t room) MUST_USE;
 /* The largest spare as a whole, to be made larger; false: there is none. */
 bool spare_take_whole(struct os_range *out) MUST_USE;

@@ -386,6 +386,29 @@ static void realloc_maps_what_grows_and_unmaps_what_is_little(void)
 	audit_arena(a);
 }
 
+static void the_greatest_requests_find_no_spare(void)
+{
+	char *block;
+
+	start_default();
+	settings.mmap_threshold = 16 * MIB;
+	settings.dynamic_threshold = true;
+	block = block_of(200 * KIB);
+	cede_free(cede_realloc(block_of(200 * KIB), 400 * KIB));
+	for (size_t less = 0; less < 40000; less += 123) {
+		EXPECT(cede_realloc(block, (size_t)PTRDIFF_MAX - less) == NULL);
+		EXPECT(spare_bytes() == 400 * KIB + 4096);
+	}
+	/* Nor does a block that is mapped already. */
+	block = cede_realloc(block, 300 * KIB);
+	EXPECT(is_mapped(block) && spare_bytes() == 100 * KIB);
+	for (size_t less = 0; less < 40000; less += 123) {
+		EXPECT(cede_realloc(block, (size_t)PTRDIFF_MAX - less) == NULL);
+		EXPECT(mapped.bytes == 300 * KIB + 4096);
+	}
+	audit_arena(a);
+}
+
 static void spares_never_raise_the_peak(void)
 {
 	char *first, *second;
@@ -475,6 +498,7 @@ int main(void)
 		child_test(a_refused_growth_changes_nothing),
 		child_test(a_block_that_grows_moves_to_a_larger_spare),
 		child_test(realloc_maps_what_grows_and_unmaps_what_is_little),
+		child_test(the_greatest_requests_find_no_spare),
 		child_test(spares_never_raise_the_peak),
 		cmocka_unit_test(a_freed_block_is_recognised),
 		child_test(all_goes_when_asked),
