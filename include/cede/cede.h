@@ -57,7 +57,7 @@ struct cede_stats {
 	uint32_t purger;               /* enum cede_purger */
 	uint64_t arenas;               /* arenas made so far */
 	uint64_t live_bytes;           /* in blocks the program holds, mapped ones too */
-	uint64_t free_bytes;           /* in free chunks, fast bins and tops */
+	uint64_t free_bytes;           /* in free chunks, fast bins, tops and spares */
 	uint64_t free_resident_bytes;  /* whole free pages that may be resident: an
 	                                  upper bound.  Default policy; 0 in classic */
 	uint64_t system_bytes;         /* got from the system: arenas and mapped blocks */

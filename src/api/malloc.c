@@ -90,7 +90,11 @@ static inline struct chunk *alloc(size_t alignment, size_t size)
 	} else {
 		c = alloc_again(a, alignment, size);
 	}
-	return likely(c != NULL) ? c : alloc_elsewhere(a, alignment, size);
+	if (unlikely(c == NULL) && (c = alloc_elsewhere(a, alignment, size)) == NULL)
+		return NULL;
+	if (unlikely(chunk_is_mapped(c)))
+		mapped_bound();
+	return c;
 }
 
 /* M_PERTURB: new bytes are the complement of freed ones. */
@@ -263,20 +267,24 @@ EXPORT void *cede_calloc(size_t count, size_t each)
 	}
 	if (unlikely(c == NULL) && (c = alloc_elsewhere(a, 0, size)) == NULL)
 		return out_of_memory();
+	if (unlikely(chunk_is_mapped(c)))
+		mapped_bound();
 	if (unlikely(stale == SIZE_MAX))
-		stale = chunk_is_mapped(c) ? 0 : chunk_usable(c);
-	return memset(chunk_to_block(c), 0, stale);
+		stale = chunk_is_mapped(c) && !mapped_is_stale(c) ? 0 : chunk_usable(c);
+	alloc_clear(chunk_to_block(c), stale);
+	return chunk_to_block(c);
 }
 
 /* What was usable moves, too, and not only what was asked for. */
 static void *move_block(void *block, size_t bytes)
 {
-	void *moved = cede_malloc(bytes);
-	size_t held = usable(block), holds;
+	size_t size = request_to_size(bytes), held = usable(block);
+	struct chunk *to = mapped_wanted_grown(size) ? mapped_alloc_grown(size) : NULL;
+	void *moved;
 
+	moved = to != NULL ? perturbed(chunk_to_block(to), bytes) : cede_malloc(bytes);
 	if (moved != NULL) {
-		holds = usable(moved);
-		memcpy(moved, block, held < holds ? held : holds);
+		memcpy(moved, block, size_min(held, usable(moved)));
 		cede_free(block);
 	}
 	return moved;
@@ -285,21 +293,30 @@ static void *move_block(void *block, size_t bytes)
 static void *realloc_mapped(struct chunk *c, size_t bytes)
 {
 	struct chunk *moved;
+	void *block;
 
 	mapped_check(c, "realloc");
+	if (mapped_unwanted(request_to_size(bytes)) && (block = move_block(chunk_to_block(c), bytes)) != NULL)
+		return block;
 	moved = mapped_resize(c, request_to_size(bytes));
 	if (moved != NULL)
 		return chunk_to_block(moved);
 	return chunk_usable(c) >= bytes ? chunk_to_block(c) : move_block(chunk_to_block(c), bytes);
 }
 
-/* Where it is while at most half of it would be unused; a chunk, if it can. */
+/* Whether so many bytes may stay in a slab's block: at most half of it is unused. */
+static bool fits_slab_block(const struct slab *s, size_t bytes)
+{
+	return bytes <= s->size && (bytes >= s->size / 2 || class_of_request(bytes) == s->class);
+}
+
+/* The block where it is, or NULL; a chunk may take from its neighbour. */
 static void *resize_in_place(struct arena *a, void *block, size_t bytes)
 {
 	struct chunk *resized = NULL;
 
 	if (window_has(block))
-		return bytes <= usable(block) && bytes >= usable(block) / 2 ? block : NULL;
+		return fits_slab_block(slab_at(block), bytes) ? block : NULL;
 	if (likely(enter(a))) {
 		resized = realloc_in_place(a, block_to_chunk(block), request_to_size(bytes));
 		leave(a);
@@ -310,7 +327,7 @@ static void *resize_in_place(struct arena *a, void *block, size_t bytes)
 EXPORT void *cede_realloc(void *block, size_t bytes)
 {
 	struct arena *a;
-	void *resized;
+	void *resized, *moved;
 
 	if (block == NULL)
 		return cede_malloc(bytes);
@@ -326,6 +343,8 @@ EXPORT void *cede_realloc(void *block, size_t bytes)
 		return realloc_mapped(block_to_chunk(block), bytes);
 	if (unlikely(cache_marked(block)))
 		check_marked(block, "realloc");
+	if (mapped_grows(usable(block), request_to_size(bytes)) && (moved = move_block(block, bytes)))
+		return moved;
 	resized = resize_in_place(a, block, bytes);
 	return resized != NULL ? resized : move_block(block, bytes);
 }

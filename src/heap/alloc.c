@@ -3,13 +3,19 @@
  * consolidation for large requests, the unsorted bin, the best fit of the large
  * bin, the larger bins by the bin map, the top, consolidation again, the system.
  */
+#include <string.h>
+
 #include "heap/bins.h"
 #include "heap/misuse.h"
 #include "heap/subheap.h"
 #include "heap/top.h"
+#include "os/os.h"
 
 /* At most so many unsorted chunks are sorted in one call. */
 #define SORT_LIMIT 10000
+
+/* From here on it is worth asking which pages are there before clearing all. */
+#define LOOK_LEAST ((size_t)512 << 10)
 
 static inline struct chunk *mark_inuse(struct arena *a, struct chunk *c, size_t size)
 {
@@ -77,6 +83,7 @@ static inline struct chunk *take_free(struct arena *a, struct chunk *c, size_t s
 
 	if (policy_is_default())
 		e = extent_take(a, c, have);
+	a->taken_hi = e.hi;
 	return alloc_split(a, c, have, size, e);
 }
 
@@ -175,21 +182,65 @@ struct chunk *alloc_chunk(struct arena *a, size_t size)
 	return alloc_general(a, size);
 }
 
+/*
+ * Of a free chunk, pages outside its extent read zero.  Its header's page and the
+ * last, which may be another chunk's too, are no such pages.
+ */
+static size_t stale_of_free(const struct arena *a, struct chunk *c)
+{
+	uintptr_t start = (uintptr_t)chunk_to_block(c), end = start + chunk_usable(c);
+	uintptr_t stale = size_max(extent_inner_start(c), a->taken_hi);
+	uintptr_t tail = size_max(align_down(end, os_page_size), stale);
+
+	if (stale >= end)
+		return end - start;
+	memset((void *)tail, 0, end - tail);
+	return stale - start;
+}
+
 struct chunk *alloc_chunk_zero(struct arena *a, size_t size, size_t *stale)
 {
 	struct chunk *top = a->top, *c;
 	size_t top_used = chunk_size(top);
+	bool sure = policy_is_default() && !__atomic_load_n(&extent_unsure, __ATOMIC_RELAXED);
 
 	/* What another arena's top once held may lie beyond its present end. */
 	if (!arena_is_main(a))
 		top_used = size_max(top_used, subheap_used_from(top));
+	else if (sure)
+		top_used = size_min(top_used, size_max(extent_inner_start(top), a->top_dirty_hi) -
+		                              (uintptr_t)top);
+	a->taken_hi = UINTPTR_MAX;
 	c = alloc_chunk(a, size);
 	if (c == NULL)
 		return NULL;
-	*stale = chunk_is_mapped(c) ? 0 : chunk_size(c) - SIZE_SZ;
-	if (c == top && arena_grows_zeroed(a) && top_used < *stale + SIZE_SZ)
+	*stale = chunk_size(c) - SIZE_SZ;
+	if (chunk_is_mapped(c))
+		*stale = mapped_is_stale(c) ? chunk_usable(c) : 0;
+	else if (c == top && arena_grows_zeroed(a) && top_used < *stale + SIZE_SZ)
 		*stale = top_used - CHUNK_HEADER;
+	else if (sure)
+		*stale = stale_of_free(a, c);
 	return c;
+}
+
+void alloc_clear(char *block, size_t stale)
+{
+	char *start = (char *)align_up((uintptr_t)block, os_page_size), *end = block + stale;
+	struct os_range pages = { start, 0 };
+	uint64_t calls = 0;
+
+	if (policy_is_default() && stale >= LOOK_LEAST)
+		pages.size = align_down((size_t)(end - start), os_page_size);
+	/* A page that is there is sooner cleared than made. */
+	if (pages.size == 0 || os_resident(start, pages.size) >= pages.size / 2 ||
+	    os_discard(&pages, 1, &calls) != pages.size) {
+		memset(block, 0, stale);
+		return;
+	}
+	memset(block, 0, (size_t)(start - block));
+	start += pages.size;
+	memset(start, 0, (size_t)(end - start));
 }
 
 void alloc_free_tail(struct arena *a, struct chunk *c, size_t size)

@@ -64,6 +64,7 @@ struct arena {
 	struct dirty_chunk *dirty_newest;  /* free chunks with pages to give back */
 	struct dirty_chunk *dirty_oldest;
 	uintptr_t top_dirty_lo, top_dirty_hi; /* the same, of the top */
+	uintptr_t taken_hi;          /* where they end in the free chunk last taken */
 	void *deferred;              /* blocks freed by a signal handler that interrupted
 	                                an operation on this arena; an atomic stack */
 	size_t claimed_bytes;        /* free chunks the purger holds as if in use */

@@ -1,5 +1,7 @@
 #include "heap/extent.h"
 
+bool extent_unsure;
+
 struct extent extent_take(struct arena *a, struct chunk *c, size_t size)
 {
 	struct dirty_chunk *d = (struct dirty_chunk *)c;

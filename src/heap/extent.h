@@ -63,6 +63,9 @@ static inline struct extent extent_boundary(const struct chunk *upper)
 	                        extent_inner_start(upper) };
 }
 
+/* The system refused to take pages: one outside of all extents may not read zero. */
+extern bool extent_unsure HIDDEN; /* atomic */
+
 /* A free chunk's extent when it leaves its bin; takes it off the dirty list. */
 struct extent extent_take(struct arena *a, struct chunk *c, size_t size);
 

@@ -11,6 +11,7 @@
 #include "heap/heap.h"
 #include "heap/purger.h"
 #include "heap/registry.h"
+#include "heap/spare.h"
 #include "heap/window.h"
 
 static void prepare(void)
@@ -21,6 +22,7 @@ static void prepare(void)
 	registry_fork_prepare();
 	arena_fork_prepare();
 	window_fork_prepare();
+	spare_fork_prepare();
 	purger_fork_prepare();
 }
 
@@ -28,6 +30,7 @@ static void parent(void)
 {
 	purger_fork_parent();
 	window_fork_parent();
+	spare_fork_parent();
 	arena_fork_parent();
 	registry_fork_parent();
 }
@@ -37,6 +40,7 @@ static void child(void)
 	registry_fork_child();
 	window_fork_child();
 	purger_fork_child();
+	spare_fork_child();
 }
 
 /*

@@ -13,6 +13,10 @@
 /* When the break cannot move, at least so much is mapped in its stead. */
 #define MAP_INSTEAD ((size_t)1 << 20)
 
+/* The default policy's pad: a system call for each eighth that a heap grows. */
+#define PAD_SHARE 8
+#define PAD_MOST  ((size_t)16 << 20)
+
 void grow_retire_top(struct arena *a, struct chunk *top, size_t size)
 {
 	size_t left = align_down(size - 2 * CHUNK_HEADER, CHUNK_ALIGN);
@@ -103,13 +107,21 @@ static bool map_instead(struct arena *a, size_t size)
 	return true;
 }
 
+/* What is asked for beyond the request: by default, in proportion to the heap. */
+static size_t growth_pad(const struct arena *a)
+{
+	if (!policy_is_default() || !SETTING(dynamic_threshold))
+		return SETTING(top_pad);
+	return size_max(SETTING(top_pad), size_min(a->system_bytes / PAD_SHARE, PAD_MOST));
+}
+
 static bool grow_main(struct arena *a, size_t size)
 {
 	size_t least = size + MIN_CHUNK, whole, want;
 	char *start = NULL;
 
 	/* A pad beyond all memory is no pad. */
-	if (__builtin_add_overflow(least, SETTING(top_pad), &whole) || whole > PTRDIFF_MAX)
+	if (__builtin_add_overflow(least, growth_pad(a), &whole) || whole > PTRDIFF_MAX)
 		whole = least;
 	want = align_up(a->contiguous ? whole - chunk_size(a->top) : whole, os_page_size);
 	if (want <= PTRDIFF_MAX)

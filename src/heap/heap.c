@@ -30,6 +30,9 @@ void heap_start(void)
 	}
 	if (policy_is_default())
 		settings.mxfast = 0;
+	/* What the purger gives back need not be mapped by itself for that. */
+	if (policy_is_default() && settings.background && settings.dynamic_threshold)
+		settings.mmap_threshold = MAX_MMAP_THRESHOLD;
 	arena_init(&main_arena, 0);
 	main_arena.contiguous = true;
 	slabs_on = policy_is_default();

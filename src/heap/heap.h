@@ -53,6 +53,12 @@ struct chunk *alloc_aligned(struct arena *a, size_t alignment, size_t size) MUST
 struct chunk *alloc_mapped(size_t alignment, size_t size) MUST_USE;
 
 /*
+ * Makes the first `stale` bytes of a new block zero.  By default that brings no
+ * pages in that are not there.  With no lock.
+ */
+void alloc_clear(char *block, size_t stale);
+
+/*
  * Makes the first `size` of the `have` bytes at c a chunk in use; what is left,
  * when it is a chunk at all, goes into the unsorted bin with its part of `e`,
  * and is the last remainder if the request is small.
@@ -103,11 +109,37 @@ static inline bool arena_grows_zeroed(const struct arena *a)
 /* ---- mapped.c: chunks mapped by themselves; take no lock ---- */
 
 struct chunk *mapped_alloc(size_t size) MUST_USE;
+/* The same for a block that realloc enlarges, with room behind it if there is any. */
+struct chunk *mapped_alloc_grown(size_t size) MUST_USE;
+/* P of a mapped chunk just allocated, where it has no other use: a block left it. */
+#define MAPPED_STALE PREV_INUSE
+static inline bool mapped_is_stale(const struct chunk *c)
+{
+	return (c->size & MAPPED_STALE) != 0;
+}
+/*
+ * Spares never raise the peak: together with the mapped blocks they stay below the
+ * most that these ever were.  To be called, without a lock, after mapped_alloc.
+ */
+void mapped_bound(void);
 void mapped_free(struct chunk *c, const char *function);
 /* Moves or resizes the mapping for a chunk of `size`; NULL: as it was. */
 struct chunk *mapped_resize(struct chunk *c, size_t size) MUST_USE;
 /* Whether a chunk of that size should be mapped now. */
 bool mapped_wanted(size_t size);
+/* Whether a chunk that realloc enlarges to that size should be mapped. */
+bool mapped_grown_allowed(void);
+static inline bool mapped_wanted_grown(size_t size)
+{
+	return unlikely(size >= SETTING(mmap_threshold) / 64) && mapped_grown_allowed();
+}
+/* Whether that is so only since it is enlarged. */
+static inline bool mapped_grows(size_t old, size_t size)
+{
+	return mapped_wanted_grown(size) && !mapped_wanted_grown(old);
+}
+/* Whether a mapped chunk that realloc cuts to that size belongs into the heap. */
+bool mapped_unwanted(size_t size);
 /* The blocks of a mapped chunk; stops the program when it cannot be one. */
 void mapped_check(const struct chunk *c, const char *function);
 

@@ -5,6 +5,7 @@
 #include "heap/extent.h"
 #include "heap/heap.h"
 #include "heap/slab_claim.h"
+#include "heap/spare.h"
 #include "os/os.h"
 
 /* How often a release looks at an arena again. */
@@ -45,11 +46,15 @@ void purger_publish(struct arena *a, size_t dirty)
 static size_t discard_claim(void)
 {
 	uint64_t calls = 0;
-	size_t gone;
+	size_t gone, want = 0;
 
 	if (claim.count == 0)
 		return 0;
+	for (unsigned i = 0; i < claim.count; i++)
+		want += claim.ranges[i].size;
 	gone = os_discard(claim.ranges, claim.count, &calls);
+	if (unlikely(gone < want))
+		__atomic_store_n(&extent_unsure, true, __ATOMIC_RELAXED);
 	claim_return(&claim, true);
 	__atomic_add_fetch(&purge_counts.calls, calls, __ATOMIC_RELAXED);
 	__atomic_add_fetch(&purge_counts.bytes, gone, __ATOMIC_RELAXED);
@@ -111,6 +116,23 @@ static void scrub_window(void)
 	__atomic_add_fetch(&purge_counts.calls, calls, __ATOMIC_RELAXED);
 }
 
+/* The same of spares. */
+static size_t give_back_spares(size_t want)
+{
+	size_t gone = 0, taken;
+
+	while (want - gone >= os_page_size) {
+		lock_acquire(&purge_lock);
+		taken = spare_release(want - gone);
+		lock_release(&purge_lock);
+		if (taken == 0)
+			break;
+		gone += taken;
+	}
+	__atomic_add_fetch(&purge_counts.bytes, gone, __ATOMIC_RELAXED);
+	return gone;
+}
+
 static size_t dirty_now(struct arena *a)
 {
 	size_t dirty;
@@ -150,13 +172,15 @@ static size_t pass(void)
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
 		left += tick(a);
 	scrub_window();
+	(void)give_back_spares(spare_tick());
+	left += spare_bytes();
 	__atomic_add_fetch(&purge_counts.passes, 1, __ATOMIC_RELAXED);
 	return left;
 }
 
 static size_t published(void)
 {
-	size_t sum = __atomic_load_n(&cache_free_bytes, __ATOMIC_SEQ_CST);
+	size_t sum = __atomic_load_n(&cache_free_bytes, __ATOMIC_SEQ_CST) + spare_bytes();
 
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
 		sum += __atomic_load_n(&a->dirty_published, __ATOMIC_SEQ_CST);
@@ -197,6 +221,7 @@ static void start(void)
 	(void)state_change(PURGER_AWAKE, PURGER_ABSENT);
 	cache_configure();
 	(void)cache_drain_idle(true);
+	(void)give_back_spares(SIZE_MAX);
 	/* From now on every free may be asked to do a pass. */
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a)) {
 		lock_acquire(&a->lock);
@@ -249,9 +274,20 @@ static uint32_t next_tick(struct arena *a)
 	return now;
 }
 
+void purger_release_spares(size_t want)
+{
+	size_t taken = 1;
+
+	while (want >= os_page_size && taken != 0 && lock_try(&purge_lock)) {
+		taken = spare_release(want);
+		lock_release(&purge_lock);
+		want -= taken;
+	}
+}
+
 size_t purger_release(size_t max)
 {
-	size_t gone = 0;
+	size_t gone = give_back_spares(max);
 
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a)) {
 		/* Once more than once: what merges as it is returned may leave a page.

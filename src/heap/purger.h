@@ -71,6 +71,9 @@ void purger_tell(void);
  */
 size_t purger_release(size_t max);
 
+/* The same of spare mappings alone, unless somebody is giving back just now. */
+void purger_release_spares(size_t want);
+
 /* Waits until no pages are taken aside.  With no lock. */
 void purger_settle(void);
 

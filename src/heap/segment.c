@@ -81,7 +81,8 @@ static struct segment *find(struct segments *all, unsigned count, uint32_t *star
 
 /*
  * A huge page costs a quarter of the faults that it saves, and all of it is in memory
- * at once: for an arena of which it is a small part.
+ * at once: for an arena of which it is a small part.  What of it is still unused at the
+ * purger's look goes back.
  */
 static void set_huge(struct arena *a, struct segment *s)
 {
@@ -90,6 +91,11 @@ static void set_huge(struct arena *a, struct segment *s)
 
 	if (s->huge != wanted && os_advise_huge(window_address(unit), SEGMENT, wanted))
 		s->huge = wanted;
+	for (size_t i = 0; i < SEGMENT_UNITS && s->huge; i++) {
+		segment_touch(a, unit + i, 0, UNIT);
+		segment_queue(a, unit + i);
+		s->freed_at[i] = (uint8_t)a->ticks;
+	}
 }
 
 static struct segment *add_segment(struct arena *a)

@@ -224,6 +224,8 @@ size_t subheap_trim(struct arena *a, size_t pad, bool force)
 		return dropped;
 	end = (struct os_range){ (char *)heap + heap->size - extra, extra };
 	gone = os_discard(&end, 1, &calls);
+	if (unlikely(gone < extra))
+		__atomic_store_n(&extent_unsure, true, __ATOMIC_RELAXED);
 	heap->size -= extra;
 	a->system_bytes -= extra;
 	a->top->size = (top_size - extra) | PREV_INUSE;

@@ -17,10 +17,11 @@
 /* Segments that are opened at once: an eighth of those open, and at most so many. */
 #define STEP_PART 8
 #define STEP_MOST 16
+#define SCRUB_RANGES 64
 
 struct window window __attribute__((aligned(64)));
 
-static struct lock window_lock = LOCK_INIT(RANK_METADATA);
+static struct lock window_lock = LOCK_INIT(RANK_WINDOW);
 
 /* The window and what describes it, in the order of opening. */
 static struct part {
@@ -137,13 +138,13 @@ static void add_ranges(const struct segment *s, struct os_range *ranges, unsigne
 
 bool window_scrub(uint64_t *calls)
 {
-	struct os_range ranges[OS_DISCARD_RANGES];
+	struct os_range ranges[SCRUB_RANGES];
 	struct segment *first, *last = NULL;
 	unsigned count = 0;
 
 	lock_acquire(&window_lock);
 	first = retired;
-	for (; retired != NULL && count + 2 <= OS_DISCARD_RANGES; retired = retired->next) {
+	for (; retired != NULL && count + 2 <= SCRUB_RANGES; retired = retired->next) {
 		last = retired;
 		add_ranges(last, ranges, &count);
 	}

@@ -2,6 +2,7 @@
 
 #include "heap/bins.h"
 #include "heap/extent.h"
+#include "heap/spare.h"
 #include "heap/subheap.h"
 
 bool snapshot_is_default(void)
@@ -105,4 +106,6 @@ void snapshot_mapped(struct mapped_snapshot *out)
 	out->bytes = __atomic_load_n(&mapped.bytes, __ATOMIC_RELAXED);
 	out->max_blocks = __atomic_load_n(&mapped.max_blocks, __ATOMIC_RELAXED);
 	out->max_bytes = __atomic_load_n(&mapped.max_bytes, __ATOMIC_RELAXED);
+	out->spares = spare_count();
+	out->spare_bytes = spare_bytes();
 }

@@ -36,6 +36,7 @@ struct arena_snapshot {
 /* Outside the arenas. */
 struct mapped_snapshot {
 	size_t blocks, bytes, max_blocks, max_bytes;
+	size_t spares, spare_bytes;            /* what they left: free, not yet given back */
 };
 
 /* arena->system_bytes - free_bytes - fast_bytes: what is in blocks. */

@@ -24,7 +24,9 @@ void stats_fill(struct cede_stats *out)
 	out->mapped_blocks = m.blocks;
 	out->mapped_bytes = m.bytes;
 	out->live_bytes += m.bytes;
-	out->system_bytes += m.bytes;
+	out->free_bytes += m.spare_bytes;
+	out->free_resident_bytes += m.spare_bytes;
+	out->system_bytes += m.bytes + m.spare_bytes;
 	out->system_peak_bytes += m.max_bytes;
 	out->policy = settings.policy;
 	out->purger = policy_is_default() ? purger_now() : PURGER_NONE;

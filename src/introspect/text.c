@@ -69,7 +69,7 @@ void text_malloc_stats(text_sink_fn *sink, void *ctx)
 	struct arena_snapshot arena;
 
 	snapshot_mapped(&mapped);
-	size_t system = mapped.bytes, in_use = mapped.bytes;
+	size_t system = mapped.bytes + mapped.spare_bytes, in_use = mapped.bytes;
 	for (size_t i = 0; snapshot_arena(i, &arena); i++) {
 		print(&to, "Arena %zu:\n", i);
 		print(&to, "system bytes     = %10zu\n", arena.system_bytes);
@@ -189,6 +189,9 @@ void text_malloc_info(text_sink_fn *sink, void *ctx)
 		totals_add(&sum, &totals);
 	}
 	snapshot_mapped(&mapped);
+	sum.rest_chunks += mapped.spares;
+	sum.rest_bytes += mapped.spare_bytes;
+	sum.system += mapped.spare_bytes;
 	print_totals(&to, &sum, &mapped);
 	print_lock(&to, &sum);
 	print(&to, "</malloc>\n");
@@ -211,6 +214,9 @@ void text_mallinfo2(struct mallinfo2 *out)
 			out->keepcost = arena.top_bytes;
 	}
 	snapshot_mapped(&mapped);
+	out->arena += mapped.spare_bytes;
+	out->ordblks += mapped.spares;
+	out->fordblks += mapped.spare_bytes;
 	out->hblks = mapped.blocks;
 	out->hblkhd = mapped.bytes;
 }

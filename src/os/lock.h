@@ -26,7 +26,8 @@ enum lock_rank {
 	RANK_CACHE,     /* one thread's cache */
 	RANK_ARENAS,    /* list of arenas, free list, counts of threads */
 	RANK_ARENA,     /* one arena's heap; order: its index */
-	RANK_METADATA   /* records' own memory */
+	RANK_WINDOW,    /* segments that no arena has */
+	RANK_SPARES     /* what mapped blocks left */
 };
 
 #define LOCK_WAITERS 0x80000000u

@@ -93,12 +93,15 @@ bool os_advise_huge(void *start, size_t size, bool wanted)
 	return !sys_failed(sys(SYS_madvise, start, size, advice));
 }
 
+/* Ranges of one call: little enough for the smallest stack that may be below. */
+#define VECTOR 128
+
 /* Whether one call can discard many ranges; cleared at the first refusal. */
 static bool vectored = true;
 
 static size_t discard_vector(const struct os_range *ranges, unsigned count, uint64_t *calls)
 {
-	struct iovec vector[OS_DISCARD_RANGES];
+	struct iovec vector[VECTOR];
 	long result;
 
 	for (unsigned i = 0; i < count; i++)
@@ -115,25 +118,34 @@ static size_t discard_vector(const struct os_range *ranges, unsigned count, uint
 	return (size_t)result;
 }
 
-size_t os_discard(const struct os_range *ranges, unsigned count, uint64_t *calls)
+/* One by one: what the vector left (it stops at the first it cannot do). */
+static size_t discard_each(const struct os_range *ranges, unsigned count, uint64_t *calls)
 {
-	size_t total = 0, done = 0;
+	size_t done = 0;
 
-	for (unsigned i = 0; i < count; i++)
-		total += ranges[i].size;
-	if (count > 1 && __atomic_load_n(&vectored, __ATOMIC_RELAXED))
-		done = discard_vector(ranges, count, calls);
-	if (done == total)
-		return done;
-
-	/* One by one: what the vector left (it stops at the first it cannot do). */
-	total = 0;
 	for (unsigned i = 0; i < count; i++) {
 		++*calls;
 		if (!sys_failed(sys(SYS_madvise, ranges[i].start, ranges[i].size, MADV_DONTNEED)))
-			total += ranges[i].size;
+			done += ranges[i].size;
 	}
-	return total;
+	return done;
+}
+
+size_t os_discard(const struct os_range *ranges, unsigned count, uint64_t *calls)
+{
+	size_t done = 0;
+
+	for (unsigned i = 0; i < count; i += VECTOR) {
+		unsigned part = count - i < VECTOR ? count - i : VECTOR;
+		size_t want = 0, got = 0;
+
+		for (unsigned k = i; k < i + part; k++)
+			want += ranges[k].size;
+		if (part > 1 && __atomic_load_n(&vectored, __ATOMIC_RELAXED))
+			got = discard_vector(ranges + i, part, calls);
+		done += got == want ? got : discard_each(ranges + i, part, calls);
+	}
+	return done;
 }
 
 bool os_is_mapped(void *page)

@@ -8,7 +8,7 @@
 #define FAST   crime_sizes.fast
 #define SMALL  crime_sizes.small
 #define LARGE  crime_sizes.large
-#define MAPPED (1u << 20) /* a mapping of its own */
+#define MAPPED (64u << 20) /* a mapping of its own, in every policy */
 
 struct crime_sizes crime_sizes;
 

@@ -63,6 +63,29 @@ static void gives_back_asleep(void)
 	}
 }
 
+/* Blocks with mappings of their own, from malloc and grown by realloc. */
+static void gives_large_blocks_back(void)
+{
+	size_t start = process_anonymous(), peak, end;
+	char *grown = heap_malloc(1000), *large[3];
+
+	for (size_t size = 2000; size < 64 * MIB; size += size / 2)
+		grown = memset(heap_realloc(grown, size), 1, size);
+	for (size_t i = 0; i < COUNT(large); i++)
+		large[i] = memset(heap_malloc(40 * MIB), 1, 40 * MIB);
+	peak = process_anonymous();
+	for (size_t i = 0; i < COUNT(large); i++)
+		heap_free(large[i]);
+	grown = heap_realloc(grown, 1000);
+	process_sleep_ms(1000);
+	end = process_anonymous();
+	CHECK(peak >= start + 150 * MIB);
+	if (heap_has_purger())
+		CHECK_THAT(end < start + 2 * MIB, "%zu KiB more than at the start",
+		           (end - start) >> 10);
+	heap_free(grown);
+}
+
 static void *churn_thread(void *arg)
 {
 	churn(64 * MIB);
@@ -321,6 +344,7 @@ int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
 		{ "gives_back_asleep", gives_back_asleep, 20 },
+		{ "gives_large_blocks_back", gives_large_blocks_back, 20 },
 		{ "gives_back_of_sleeping_thread", gives_back_of_sleeping_thread, 20 },
 		{ "gives_back_without_thread", gives_back_without_thread, 20 },
 		{ "setuid_beside", setuid_beside, 20 },

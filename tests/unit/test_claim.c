@@ -16,6 +16,7 @@
 #include "heap/claim.h"
 #include "heap/extent.h"
 #include "heap/purger.h"
+#include "heap/spare.h"
 #include "heap/subheap.h"
 #include "support/child.h"
 #include "support/pattern.h"
@@ -64,6 +65,11 @@ static bool reads_zero(const char *at, size_t bytes)
 			return false;
 	}
 	return true;
+}
+
+static void *page_of(const char *at)
+{
+	return (void *)align_down((uintptr_t)at, os_page_size);
 }
 
 /* ---- what is taken ---- */
@@ -273,6 +279,7 @@ static void growth_waits_for_the_end_of_the_top(void)
 		EXPECT(c != NULL && chunk_is_mapped(c));
 		EXPECT(a->system_bytes == system_bytes && script_calls(OS_SBRK) == 0);
 		mapped_free(c, "free");
+		EXPECT(spare_release(SIZE_MAX) != 0);
 		/* Nor can it be trimmed. */
 		EXPECT(i == 1 ? subheap_trim(a, 0, true) == 0 : grow_trim_main(a, 0) == 0);
 		script_fail_from(OS_MAP, 1);
@@ -344,6 +351,58 @@ static void purged_memory_reads_zero(void)
 	audit_arena(a);
 }
 
+/* Nor need calloc clear it, in a hole or in the top; the rest it must. */
+static void purged_memory_is_not_cleared_again(void)
+{
+	char *block, *again;
+
+	a = script_heap(POLICY_DEFAULT);
+	block = holes(1, 2 * MIB);
+	EXPECT(purger_release(SIZE_MAX) != 0);
+	again = cede_calloc(1, MIB);
+	EXPECT(again == block && os_resident(page_of(block), MIB) <= 2 * PAGE);
+	EXPECT(reads_zero(again, MIB));
+	cede_free(touched(8 * MIB));
+	EXPECT(purger_release(SIZE_MAX) != 0);
+	again = cede_calloc(1, 4 * MIB);
+	EXPECT(os_resident(page_of(again), 4 * MIB) <= 2 * PAGE);
+	EXPECT(reads_zero(again, 4 * MIB));
+	/* Half of it was there again when it was freed. */
+	cede_free(block);
+	cede_free(memset(cede_malloc(MIB), 1, MIB));
+	EXPECT(reads_zero(cede_calloc(2, MIB - 4 * PAGE), 2 * (MIB - 4 * PAGE)));
+	audit_arena(a);
+}
+
+/* Freed, but hardly touched: calloc makes no more of it. */
+static void sparse_memory_stays_sparse(void)
+{
+	char *block;
+
+	a = script_heap(POLICY_DEFAULT);
+	block = cede_malloc(8 * MIB);
+	(void)touched(24);
+	block[5 * MIB] = 1;
+	cede_free(block);
+	EXPECT(cede_calloc(1, 8 * MIB) == block);
+	EXPECT(os_resident(page_of(block), 8 * MIB) <= 2 * PAGE);
+	EXPECT(reads_zero(block, 8 * MIB));
+}
+
+static void what_was_refused_is_cleared(void)
+{
+	char *block;
+
+	a = script_heap(POLICY_DEFAULT);
+	block = holes(1, 2 * MIB);
+	cede_free(touched(4 * MIB));
+	script_fail_from(OS_DISCARD, 1);
+	EXPECT(purger_release(SIZE_MAX) == 0 && extent_dirty_bytes(a) == 0);
+	EXPECT(cede_calloc(1, MIB) == block && reads_zero(block, MIB));
+	EXPECT(reads_zero(cede_calloc(1, 4 * MIB), 4 * MIB));
+	audit_arena(a);
+}
+
 /* Locked memory: it stays, is not counted, and is not asked for again. */
 static void a_refused_discard_ends(void)
 {
@@ -379,6 +438,9 @@ int main(void)
 		child_test(a_block_before_the_claimed_end_is_freed),
 		child_test(statistics_count_what_is_taken_as_free),
 		child_test(purged_memory_reads_zero),
+		child_test(purged_memory_is_not_cleared_again),
+		child_test(sparse_memory_stays_sparse),
+		child_test(what_was_refused_is_cleared),
 		child_test(a_refused_discard_ends),
 	};
 

@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <malloc.h>
 #include <errno.h>
 #include <string.h>
 
@@ -258,6 +259,24 @@ static void the_largest_pads_do_not_wrap(void)
 
 /* ---- giving the end back ---- */
 
+/* By default a large heap asks seldom; a pad that was set is kept to. */
+static void growth_is_in_proportion(void)
+{
+	for (int set = 0; set < 2; set++) {
+		a = script_heap(POLICY_DEFAULT);
+		if (set)
+			EXPECT(cede_mallopt(M_TOP_PAD, 4096) == 1);
+		EXPECT(cede_malloc(64 * MIB) != NULL && cede_malloc(64 * MIB) != NULL);
+		script_reset();
+		for (int i = 0; i < 100; i++)
+			EXPECT(cede_malloc(40 * KIB) != NULL);
+		EXPECT(set ? script_calls(OS_SBRK) > 50 : script_calls(OS_SBRK) <= 1);
+	}
+	a = script_heap(POLICY_CLASSIC);
+	EXPECT(cede_malloc(64 * MIB) != NULL);
+	EXPECT(a->system_bytes <= 64 * MIB + DEFAULT_TOP_PAD + 2 * os_page_size);
+}
+
 static void trim_leaves_a_moved_break_alone(void)
 {
 	size_t top_size;
@@ -409,6 +428,7 @@ int main(void)
 		child_test(an_unaligned_break_is_topped_up),
 		child_test(a_break_below_the_heap_is_the_end),
 		child_test(the_largest_pads_do_not_wrap),
+		child_test(growth_is_in_proportion),
 		child_test(trim_leaves_a_moved_break_alone),
 		child_test(trim_fails_without_a_change),
 		child_test(anything_may_fail),

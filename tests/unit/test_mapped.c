@@ -14,6 +14,7 @@
 #include "cede/cede.h"
 #include "heap/audit.h"
 #include "heap/heap.h"
+#include "heap/spare.h"
 #include "support/child.h"
 #include "support/pattern.h"
 #include "support/scripted_os.h"
@@ -239,6 +240,243 @@ static void the_greatest_requests_fail(void)
 	audit_arena(a);
 }
 
+/* ---- default: what mapped blocks leave is kept ---- */
+
+/* Blocks from 256 KiB on are mapped.  Below a mebibyte nobody wakes the purger. */
+static void start_default(void)
+{
+	a = script_heap(POLICY_DEFAULT);
+	settings.mmap_threshold = 256 * KIB;
+	settings.dynamic_threshold = false;
+}
+
+static void a_freed_block_serves_the_next(void)
+{
+	char *block, *next, *other;
+
+	start_default();
+	block = block_of(900 * KIB);
+	EXPECT(is_mapped(block));
+	cede_free(block);
+	EXPECT(mapped.blocks == 0 && mapped.bytes == 0 && spare_bytes() == 900 * KIB + 4096);
+	next = block_of(300 * KIB);
+	EXPECT(next == block && script_calls(OS_MAP) == 1 && spare_bytes() == 600 * KIB);
+	EXPECT(cede_malloc_usable_size(next) == 300 * KIB + 4096 - CHUNK_HEADER);
+	/* Where the first one's bytes were, the header is another's. */
+	other = block_of(300 * KIB);
+	EXPECT(other == block + 300 * KIB + 4096);
+	cede_free(other);
+	cede_free(next);
+	EXPECT(spare_bytes() == 900 * KIB + 4096 && spare_count() == 1);
+	EXPECT(cede_memalign(64, 600 * KIB) == (char *)block + 48);
+}
+
+static void a_spare_too_small_is_made_larger(void)
+{
+	start_default();
+	cede_free(block_of(300 * KIB));
+	EXPECT(is_mapped(block_of(900 * KIB)));
+	EXPECT(script_calls(OS_MAP) == 1 && script_calls(OS_REMAP) == 1 && spare_bytes() == 0);
+	/* When that is refused, it is kept, and a new one made. */
+	start_default();
+	cede_free(block_of(300 * KIB));
+	script_fail_from(OS_REMAP, 1);
+	mapped.max_bytes = 4 * MIB; /* room for both */
+	EXPECT(is_mapped(block_of(900 * KIB)));
+	EXPECT(script_calls(OS_MAP) == 2 && spare_bytes() == 300 * KIB + 4096);
+}
+
+static void a_spare_is_cleared_for_calloc(void)
+{
+	char *block;
+
+	/* All there: cleared.  One page there: the others are not brought in. */
+	for (size_t touched = 900 * KIB; touched != 0; touched = touched > 1 ? 1 : 0) {
+		start_default();
+		block = cede_malloc(900 * KIB);
+		pattern_fill(block, touched, 1);
+		cede_free(block);
+		EXPECT(cede_calloc(900, KIB) == block);
+		EXPECT(script_calls(OS_DISCARD) == (touched == 1));
+		EXPECT(touched > 1 || os_resident(block_to_chunk(block), 900 * KIB) < 64 * KIB);
+		for (size_t i = 0; i < 900 * KIB; i++)
+			EXPECT(block[i] == 0);
+		EXPECT(cede_malloc_trim(0) == 1 || spare_bytes() == 0);
+	}
+	/* Refused: cleared all the same. */
+	start_default();
+	block = cede_malloc(900 * KIB);
+	pattern_fill(block + 400 * KIB, KIB, 1);
+	cede_free(block);
+	script_fail_from(OS_DISCARD, 1);
+	EXPECT(cede_calloc(900, KIB) == block);
+	for (size_t i = 0; i < 900 * KIB; i++)
+		EXPECT(block[i] == 0);
+}
+
+static void realloc_leaves_and_takes_what_is_behind(void)
+{
+	char *block;
+
+	start_default();
+	block = block_of(900 * KIB);
+	EXPECT(cede_realloc(block, 300 * KIB) == block && spare_bytes() == 600 * KIB);
+	EXPECT(mapped.bytes == 300 * KIB + 4096);
+	EXPECT(cede_realloc(block, 800 * KIB) == block && spare_bytes() == 100 * KIB);
+	EXPECT(script_calls(OS_REMAP) == 0 && pattern_match(block, 300 * KIB, 1) == 300 * KIB);
+	/* More than there is: all of it moves. */
+	block = cede_realloc(block, 2 * MIB);
+	EXPECT(block != NULL && spare_bytes() == 0 && script_calls(OS_REMAP) == 1);
+	EXPECT(mapped.bytes == 2 * MIB + 4096);
+	EXPECT(pattern_match(block, 300 * KIB, 1) == 300 * KIB);
+}
+
+static void a_refused_growth_changes_nothing(void)
+{
+	char *block;
+
+	start_default();
+	block = block_of(900 * KIB);
+	EXPECT(cede_realloc(block, 700 * KIB) == block);
+	EXPECT(cede_realloc(block, 400 * KIB) == block && spare_bytes() == 300 * KIB);
+	script_fail_from(OS_REMAP, 1);
+	script_fail_from(OS_MAP, 1);
+	script_fail_from(OS_SBRK, 1);
+	errno = 0;
+	EXPECT(cede_realloc(block, 2 * MIB) == NULL && errno == ENOMEM);
+	EXPECT(pattern_match(block, 400 * KIB, 1) == 400 * KIB);
+	EXPECT(mapped.bytes == 400 * KIB + 4096 && spare_bytes() == 300 * KIB);
+}
+
+/* Copied once to where there is room, a block grows without the system. */
+static void a_block_that_grows_moves_to_a_larger_spare(void)
+{
+	char *large, *block;
+
+	start_default();
+	large = block_of(900 * KIB);
+	block = block_of(256 * KIB);
+	cede_free(large);
+	EXPECT(cede_realloc(block, 300 * KIB) == large);
+	EXPECT(pattern_match(large, 256 * KIB, 1) == 256 * KIB);
+	EXPECT(mapped.blocks == 1 && spare_bytes() == (600 + 256) * KIB + 4096);
+	EXPECT(cede_realloc(large, 800 * KIB) == large && script_calls(OS_REMAP) == 0);
+	EXPECT(pattern_match(large, 256 * KIB, 1) == 256 * KIB);
+}
+
+static void realloc_maps_what_grows_and_unmaps_what_is_little(void)
+{
+	char *block, *moved;
+
+	start_default();
+	settings.mmap_threshold = 16 * MIB;
+	settings.dynamic_threshold = true;
+	block = block_of(200 * KIB);
+	EXPECT(!is_mapped(block));
+	moved = cede_realloc(block, 300 * KIB);
+	EXPECT(is_mapped(moved) && pattern_match(moved, 200 * KIB, 1) == 200 * KIB);
+	block = cede_realloc(moved, 100);
+	EXPECT(!is_mapped(block) && pattern_match(block, 96, 1) == 96);
+	EXPECT(mapped.blocks == 0 && spare_bytes() == 300 * KIB + 4096);
+	/* Not when the thresholds were set. */
+	start_default();
+	settings.dynamic_threshold = true;
+	EXPECT(cede_mallopt(M_MMAP_THRESHOLD, 16 << 20) == 1);
+	EXPECT(!is_mapped(cede_realloc(block_of(200 * KIB), 300 * KIB)));
+	audit_arena(a);
+}
+
+static void the_greatest_requests_find_no_spare(void)
+{
+	char *block;
+
+	start_default();
+	settings.mmap_threshold = 16 * MIB;
+	settings.dynamic_threshold = true;
+	block = block_of(200 * KIB);
+	cede_free(cede_realloc(block_of(200 * KIB), 400 * KIB));
+	for (size_t less = 0; less < 40000; less += 123) {
+		EXPECT(cede_realloc(block, (size_t)PTRDIFF_MAX - less) == NULL);
+		EXPECT(spare_bytes() == 400 * KIB + 4096);
+	}
+	/* Nor does a block that is mapped already. */
+	block = cede_realloc(block, 300 * KIB);
+	EXPECT(is_mapped(block) && spare_bytes() == 100 * KIB);
+	for (size_t less = 0; less < 40000; less += 123) {
+		EXPECT(cede_realloc(block, (size_t)PTRDIFF_MAX - less) == NULL);
+		EXPECT(mapped.bytes == 300 * KIB + 4096);
+	}
+	audit_arena(a);
+}
+
+static void spares_never_raise_the_peak(void)
+{
+	char *first, *second;
+
+	start_default();
+	first = block_of(300 * KIB);
+	second = block_of(600 * KIB);
+	cede_free(first);
+	EXPECT(spare_bytes() == 300 * KIB + 4096);
+	/* 300 and 600 fit beside it no more than below the 900 that were. */
+	EXPECT(cede_realloc(second, 800 * KIB) != NULL);
+	EXPECT(mapped.max_bytes == 900 * KIB + 2 * 4096);
+	EXPECT(mapped.bytes + spare_bytes() == mapped.max_bytes);
+}
+
+static void free_twice(void)
+{
+	char *block;
+
+	start_default();
+	block = block_of(300 * KIB);
+	cede_free(block);
+	cede_free(block);
+}
+
+static void free_then_enlarge(void)
+{
+	char *block;
+
+	start_default();
+	block = block_of(300 * KIB);
+	cede_free(block);
+	(void)cede_realloc(block, 900 * KIB);
+}
+
+static void a_freed_block_is_recognised(void **state)
+{
+	(void)state;
+	assert_true(child_dies(free_twice, "double free"));
+	assert_true(child_dies(free_then_enlarge, "double free"));
+}
+
+static void all_goes_when_asked(void)
+{
+	struct cede_stats stats;
+	char *block;
+
+	start_default();
+	block = block_of(900 * KIB);
+	cede_free(block);
+	EXPECT(cede_stats(&stats, sizeof(stats)) == 0);
+	EXPECT(stats.mapped_bytes == 0 && stats.free_resident_bytes >= 900 * KIB);
+	EXPECT(stats.free_bytes + stats.live_bytes == stats.system_bytes);
+	EXPECT(cede_malloc_trim(0) == 1);
+	EXPECT(spare_bytes() == 0 && !os_is_mapped(block_to_chunk(block)));
+}
+
+static void nothing_is_kept_without_a_purger(void)
+{
+	char *block;
+
+	start_default();
+	settings.background = false;
+	block = block_of(900 * KIB);
+	cede_free(block);
+	EXPECT(spare_bytes() == 0 && !os_is_mapped(block_to_chunk(block)));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -253,6 +491,18 @@ int main(void)
 		child_test(an_aligned_block_goes_whole),
 		child_test(mapped_memory_is_not_cleared_twice),
 		child_test(the_greatest_requests_fail),
+		child_test(a_freed_block_serves_the_next),
+		child_test(a_spare_too_small_is_made_larger),
+		child_test(a_spare_is_cleared_for_calloc),
+		child_test(realloc_leaves_and_takes_what_is_behind),
+		child_test(a_refused_growth_changes_nothing),
+		child_test(a_block_that_grows_moves_to_a_larger_spare),
+		child_test(realloc_maps_what_grows_and_unmaps_what_is_little),
+		child_test(the_greatest_requests_find_no_spare),
+		child_test(spares_never_raise_the_peak),
+		cmocka_unit_test(a_freed_block_is_recognised),
+		child_test(all_goes_when_asked),
+		child_test(nothing_is_kept_without_a_purger),
 	};
 
 	return cmocka_run_group_tests_name("mapped", tests, NULL, NULL);

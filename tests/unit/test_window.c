@@ -27,6 +27,7 @@
 
 #define PARTS 5 /* the window and the four arrays before it: a mapping each */
 #define MANY  300
+#define RANGES_A_TURN 64
 
 static struct segment *taken[MANY];
 
@@ -321,7 +322,7 @@ static void many_are_scrubbed_in_turns(void)
 		window_return_segment(taken[i]);
 	while (window_scrub(&calls))
 		turns++;
-	EXPECT(turns == (MANY * 2 + OS_DISCARD_RANGES - 1) / OS_DISCARD_RANGES);
+	EXPECT(turns == (MANY * 2 + RANGES_A_TURN - 1) / RANGES_A_TURN);
 	EXPECT(script_discarded == MANY * described());
 	/* Each of them once, and then a new one. */
 	for (size_t i = 0; i < MANY; i++) {
