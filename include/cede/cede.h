@@ -49,7 +49,8 @@ enum cede_purger {
 };
 
 /*
- * A snapshot of the heap.  All sizes are bytes and include each block's header.
+ * A snapshot of the heap.  All sizes are bytes and include each block's header;
+ * blocks of slabs have none.
  * Fields are only ever added at the end.
  */
 struct cede_stats {
@@ -57,7 +58,8 @@ struct cede_stats {
 	uint32_t purger;               /* enum cede_purger */
 	uint64_t arenas;               /* arenas made so far */
 	uint64_t live_bytes;           /* in blocks the program holds, mapped ones too */
-	uint64_t free_bytes;           /* in free chunks, fast bins, tops and spares */
+	uint64_t free_bytes;           /* in free chunks, fast bins, tops, spares, and what
+	                                  is not live of slabs */
 	uint64_t free_resident_bytes;  /* whole free pages that may be resident: an
 	                                  upper bound.  Default policy; 0 in classic */
 	uint64_t system_bytes;         /* got from the system: arenas and mapped blocks */
@@ -70,6 +72,15 @@ struct cede_stats {
 	uint64_t lock_waits;           /* times a thread found an arena's lock taken */
 	uint64_t lock_sleeps;          /* times it slept then: many of these want more
 	                                  arenas, or fewer threads */
+	/* Slabs, which small blocks come from.  Default policy; 0 in classic. */
+	uint64_t slab_bytes;           /* of system_bytes */
+	uint64_t slab_live_bytes;      /* of live_bytes */
+	uint64_t slab_free_blocks;     /* blocks that are free in slabs */
+	uint64_t slab_resident_bytes;  /* of slab_bytes: pages that may be resident */
+	uint64_t slab_record_bytes;    /* what describes slabs, beside system_bytes: an
+	                                  upper bound */
+	uint64_t cached_bytes;         /* of live_bytes: free, but in the caches of threads
+	                                  that were at work just then; as far as counted */
 };
 
 /*

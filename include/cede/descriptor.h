@@ -20,6 +20,10 @@
  * have ptmalloc's layout.  Large bins of the default policy are trees instead: a
  * node's fd_nextsize and bk_nextsize are its children, its fd and bk a ring of
  * equal sizes.
+ *
+ * Small blocks of the default policy lie in the window, from its base on to where it is
+ * open.  It is cut into units, and each has a record; a slab is one unit or more, and
+ * what it is says the record of its first.
  */
 struct cede_descriptor {
 	char magic[16];
@@ -54,6 +58,22 @@ struct cede_descriptor {
 
 	uint32_t arena_lock_waits;   /* 8 bytes: times its lock was not free */
 	uint32_t arena_lock_sleeps;  /* 8 bytes: times a thread slept for it */
+
+	uint32_t arena_slab_live;    /* 8 bytes: bytes in blocks of slabs */
+	uint32_t arena_slab_units;   /* 8 bytes: units of slabs */
+	uint32_t arena_slab_pages;   /* 8 bytes: pages of the window that may be resident */
+	uint32_t unit_size;
+	uint64_t window;             /* address of 4 words: base, 0 when there is none; open
+	                                bytes / 16; 2 bytes for each unit, 0 of one that no
+	                                slab has; the records */
+	uint32_t record_size;
+	uint32_t record_arena;       /* pointer */
+	uint32_t record_bits;        /* pointer to 64-bit words: 1 is a free block */
+	uint32_t record_block_size;  /* 4 bytes */
+	uint32_t record_blocks;      /* 2 bytes */
+	uint32_t record_units;       /* 1 byte */
+	uint32_t record_free;        /* 2 bytes: blocks, as the bits say */
+	uint32_t record_claimed;     /* 2 bytes: free blocks that no bit says are */
 };
 
 #endif

@@ -188,7 +188,10 @@ static size_t usable(const void *block)
 /* A block that bears the mark of cached ones: it is one, or only looks like it. */
 static COLD void check_marked(void *block, const char *function)
 {
-	if (cache_holds(registry_self(), class_of_usable(usable(block)), block))
+	struct thread *t = registry_self();
+
+	if (cache_holds(t, class_of_usable(usable(block)), block) ||
+	    cache_holds(t, CLASS_FOREIGN, block))
 		misuse(function, block, "double free");
 }
 
@@ -222,7 +225,9 @@ static NOINLINE void free_slowly(void *block)
 		return;
 	}
 	if (cache_is_on()) {
-		unsigned class = class_of_usable(usable(block));
+		unsigned class = window_has(block) && cache_is_foreign(t, block)
+		                     ? CLASS_FOREIGN
+		                     : class_of_usable(usable(block));
 
 		if (unlikely(cache_marked(block)))
 			check_marked(block, "free");
@@ -234,9 +239,10 @@ static NOINLINE void free_slowly(void *block)
 
 NOINLINE void malloc_free_slow(void *block)
 {
-	if (unlikely(block == NULL) || (likely(!window_has(block)) && cache_put_chunk(block)))
+	if (unlikely(block == NULL))
 		return;
-	free_slowly(block);
+	if (window_has(block) ? !cache_put_foreign(block) : !cache_put_chunk(block))
+		free_slowly(block);
 }
 
 EXPORT void cede_free(void *block)
@@ -252,6 +258,7 @@ EXPORT void *cede_calloc(size_t count, size_t each)
 
 	if (unlikely(__builtin_mul_overflow(count, each, &bytes)) || too_large(bytes))
 		return out_of_memory();
+	(void)registry_self(); /* what follows is decided at the start */
 	if (bytes <= CLASS_LARGEST && (slabs_on || cache_is_on())) {
 		void *block = cede_malloc(bytes);
 

@@ -97,7 +97,7 @@ static struct slab *make(struct arena *a, unsigned class)
 	s->ring = SLAB_RINGS;
 	s->first = s->claimed = 0;
 	set_bits(s);
-	set_bins(unit, units, thread_bin_offset(class));
+	set_bins(unit, units, thread_bin_entry(a, class));
 	a->slabs.units += units;
 	enter_ring(a, s);
 	return s;

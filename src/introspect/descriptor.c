@@ -9,6 +9,11 @@
 #include "heap/purger.h"
 #include "heap/subheap.h"
 
+/* The words that are promised. */
+_Static_assert(offsetof(struct window, base) == 0 && offsetof(struct window, steps) == 8 &&
+               offsetof(struct window, bins) == 16 && offsetof(struct window, slabs) == 24,
+               "the layout of the window");
+
 extern const struct cede_descriptor cede_descriptor;
 
 __attribute__((visibility("default"))) const struct cede_descriptor cede_descriptor = {
@@ -39,4 +44,17 @@ __attribute__((visibility("default"))) const struct cede_descriptor cede_descrip
 	.purge_counts = (uintptr_t)&purge_counts,
 	.arena_lock_waits = offsetof(struct arena, lock.waits),
 	.arena_lock_sleeps = offsetof(struct arena, lock.sleeps),
+	.arena_slab_live = offsetof(struct arena, slabs.live_bytes),
+	.arena_slab_units = offsetof(struct arena, slabs.units),
+	.arena_slab_pages = offsetof(struct arena, segments.touched),
+	.unit_size = UNIT,
+	.window = (uintptr_t)&window,
+	.record_size = sizeof(struct slab),
+	.record_arena = offsetof(struct slab, arena),
+	.record_bits = offsetof(struct slab, bits),
+	.record_block_size = offsetof(struct slab, size),
+	.record_blocks = offsetof(struct slab, blocks),
+	.record_units = offsetof(struct slab, units),
+	.record_free = offsetof(struct slab, free),
+	.record_claimed = offsetof(struct slab, claimed),
 };

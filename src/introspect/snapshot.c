@@ -57,6 +57,88 @@ static void count_heaps(const struct arena *a, struct arena_snapshot *out)
 	}
 }
 
+/* ---- slabs ---- */
+
+_Static_assert(SNAPSHOT_CLASSES == SLAB_CLASSES, "one entry a class");
+
+static void add_slab(const struct slab *s, struct arena_snapshot *out)
+{
+	size_t free = (size_t)s->free + s->claimed;
+
+	out->classes[s->class].free += free;
+	out->slabs.free_blocks += free;
+	if (s->bits != s->few)
+		out->slabs.record_bytes += sizeof(*window.bits);
+}
+
+/* How many of the touched pages of a slab's unit hold no live byte. */
+static size_t free_pages(const struct slab *s, size_t unit, uint16_t touched)
+{
+	size_t count = 0;
+
+	for (uint32_t left = touched; left != 0; left &= left - 1) {
+		size_t page = (size_t)__builtin_ctz(left);
+		size_t offset = window.slabs[unit].back * UNIT + page * os_page_size;
+		uint32_t from = slab_index(s, offset);
+		uint32_t to = slab_index(s, offset + os_page_size - 1) + 1;
+
+		count += slab_range_is(s, from, to < s->blocks ? to : s->blocks, true);
+	}
+	return count;
+}
+
+static void add_unit(size_t unit, struct arena_snapshot *out)
+{
+	uint16_t touched = segment_of_unit(unit)->touched[unit % SEGMENT_UNITS];
+	const struct slab *s = slab_at(window_address(unit));
+	size_t pages = 0;
+
+	if (window.bins[unit] == 0) {
+		out->slabs.free_units += touched != 0;
+		pages = (size_t)__builtin_popcount(touched);
+	} else {
+		if (window.slabs[unit].back == 0)
+			add_slab(s, out);
+		if (s->free != 0)
+			pages = free_pages(s, unit, touched);
+	}
+	out->slabs.free_resident_bytes += pages * os_page_size;
+}
+
+static void add_segments(const struct arena *a, struct arena_snapshot *out)
+{
+	for (unsigned n = 0; n <= SEGMENT_UNITS; n++)
+		for (const struct segment *s = a->segments.by_free[n]; s != NULL; s = s->next)
+			for (size_t i = 0; i < SEGMENT_UNITS; i++)
+				add_unit((size_t)(s - window.segments) * SEGMENT_UNITS + i, out);
+}
+
+static void fill_slabs(const struct arena *a, struct arena_snapshot *out)
+{
+	struct slab_sums *sums = &out->slabs;
+
+	for (unsigned c = 0; c < SLAB_CLASSES; c++) {
+		out->classes[c].from = c == 0 ? 1 : class_sizes[c - 1] + 1;
+		out->classes[c].to = class_sizes[c];
+	}
+	add_segments(a, out);
+	sums->segments = a->segments.count;
+	sums->units = a->slabs.units;
+	sums->system_bytes = (sums->units + sums->free_units) * UNIT;
+	sums->live_bytes = a->slabs.live_bytes;
+	sums->resident_bytes = a->segments.touched * os_page_size;
+	sums->record_bytes += sums->segments * (sizeof(*window.segments) +
+	                      SEGMENT_UNITS * (sizeof(*window.slabs) + sizeof(*window.bins)));
+
+	out->free_bytes += sums->system_bytes - sums->live_bytes;
+	out->free_chunks += sums->free_blocks + sums->free_units;
+	out->system_bytes += sums->system_bytes;
+	out->max_system_bytes += sums->system_bytes;
+	out->dirty_bytes += sums->free_resident_bytes;
+	out->address_space += sums->segments * SEGMENT;
+	out->address_space_writable += sums->segments * SEGMENT;
+}
+
 static void fill(struct arena *a, struct arena_snapshot *out)
 {
 	/* What the purger has taken aside is free, and of the top when it is its. */
@@ -83,6 +165,7 @@ static void fill(struct arena *a, struct arena_snapshot *out)
 	out->lock_sleeps = a->lock.sleeps;
 	out->is_main = arena_is_main(a);
 	count_heaps(a, out);
+	fill_slabs(a, out);
 }
 
 bool snapshot_arena(size_t index, struct arena_snapshot *out)

@@ -1,11 +1,13 @@
 #include "introspect/stats.h"
 
+#include "heap/cache.h"
 #include "heap/heap.h"
 #include "heap/purger.h"
 #include "introspect/snapshot.h"
 
 void stats_fill(struct cede_stats *out)
 {
+	struct slab_sums slabs = { 0 };
 	struct arena_snapshot a;
 	struct mapped_snapshot m;
 
@@ -19,7 +21,14 @@ void stats_fill(struct cede_stats *out)
 		out->system_peak_bytes += a.max_system_bytes;
 		out->lock_waits += a.lock_waits;
 		out->lock_sleeps += a.lock_sleeps;
+		slab_sums_add(&slabs, &a.slabs);
 	}
+	out->slab_bytes = slabs.system_bytes;
+	out->slab_live_bytes = slabs.live_bytes;
+	out->slab_free_blocks = slabs.free_blocks;
+	out->slab_resident_bytes = slabs.resident_bytes;
+	out->slab_record_bytes = slabs.record_bytes;
+	out->cached_bytes = __atomic_load_n(&cache_free_bytes, __ATOMIC_RELAXED);
 	snapshot_mapped(&m);
 	out->mapped_blocks = m.blocks;
 	out->mapped_bytes = m.bytes;

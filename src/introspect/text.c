@@ -46,6 +46,16 @@ static const char *purger_name(uint32_t purger)
 	}
 }
 
+static void print_slab_stats(const struct printer *to, const struct cede_stats *stats)
+{
+	print(to, "slab bytes       = %10lu\n", stats->slab_bytes);
+	print(to, "  in use         = %10lu\n", stats->slab_live_bytes);
+	print(to, "  maybe resident = %10lu\n", stats->slab_resident_bytes);
+	print(to, "slab free blocks = %10lu\n", stats->slab_free_blocks);
+	print(to, "slab records     = %10lu\n", stats->slab_record_bytes);
+	print(to, "cached bytes     = %10lu\n", stats->cached_bytes);
+}
+
 static void print_cede_stats(const struct printer *to)
 {
 	struct cede_stats stats;
@@ -60,6 +70,8 @@ static void print_cede_stats(const struct printer *to)
 	print(to, "purge calls      = %10lu\n", stats.purge_calls);
 	print(to, "lock waits       = %10lu\n", stats.lock_waits);
 	print(to, "  asleep         = %10lu\n", stats.lock_sleeps);
+	if (stats.policy == CEDE_POLICY_DEFAULT)
+		print_slab_stats(to, &stats);
 }
 
 void text_malloc_stats(text_sink_fn *sink, void *ctx)
@@ -100,6 +112,7 @@ struct info_totals {
 	size_t system, system_max;
 	size_t aspace, aspace_writable;
 	size_t lock_waits, lock_sleeps;
+	struct slab_sums slabs;
 };
 
 static struct info_totals totals_of(const struct arena_snapshot *arena)
@@ -115,6 +128,7 @@ static struct info_totals totals_of(const struct arena_snapshot *arena)
 		.aspace_writable = arena->address_space_writable,
 		.lock_waits = arena->lock_waits,
 		.lock_sleeps = arena->lock_sleeps,
+		.slabs = arena->slabs,
 	};
 }
 
@@ -130,6 +144,7 @@ static void totals_add(struct info_totals *sum, const struct info_totals *one)
 	sum->aspace_writable += one->aspace_writable;
 	sum->lock_waits += one->lock_waits;
 	sum->lock_sleeps += one->lock_sleeps;
+	slab_sums_add(&sum->slabs, &one->slabs);
 }
 
 /* `mapped` is NULL for an arena: mapped blocks belong to none. */
@@ -150,11 +165,27 @@ static void print_totals(const struct printer *to, const struct info_totals *tot
 }
 
 /* Not glibc's: classic does without. */
-static void print_lock(const struct printer *to, const struct info_totals *totals)
+static void print_more(const struct printer *to, const struct info_totals *totals)
 {
-	if (snapshot_is_default())
-		print(to, "<lock waits=\"%zu\" sleeps=\"%zu\"/>\n", totals->lock_waits,
-		      totals->lock_sleeps);
+	const struct slab_sums *slabs = &totals->slabs;
+
+	if (!snapshot_is_default())
+		return;
+	print(to, "<slabs segments=\"%zu\" units=\"%zu\" size=\"%zu\" live=\"%zu\"",
+	      slabs->segments, slabs->units, slabs->system_bytes, slabs->live_bytes);
+	print(to, " resident=\"%zu\" free=\"%zu\" records=\"%zu\"/>\n", slabs->resident_bytes,
+	      slabs->free_resident_bytes, slabs->record_bytes);
+	print(to, "<lock waits=\"%zu\" sleeps=\"%zu\"/>\n", totals->lock_waits,
+	      totals->lock_sleeps);
+}
+
+static void print_class(const struct printer *to, const struct class_blocks *class)
+{
+	const struct bin_sizes blocks = {
+		.to = class->to, .total = class->free * class->to, .count = class->free
+	};
+
+	print_bin(to, "slab", class->from, &blocks);
 }
 
 static void print_heap(const struct printer *to, size_t index,
@@ -166,11 +197,13 @@ static void print_heap(const struct printer *to, size_t index,
 	for (size_t i = 2; i < SNAPSHOT_BINS; i++)
 		print_bin(to, "size", arena->bins[i].from, &arena->bins[i]);
 	print_bin(to, "unsorted", arena->bins[1].from, &arena->bins[1]);
+	for (size_t i = 0; i < SNAPSHOT_CLASSES; i++)
+		print_class(to, &arena->classes[i]);
 	print(to, "</sizes>\n");
 	print_totals(to, totals, NULL);
 	if (!arena->is_main)
 		print(to, "<aspace type=\"subheaps\" size=\"%zu\"/>\n", arena->heaps);
-	print_lock(to, totals);
+	print_more(to, totals);
 	print(to, "</heap>\n");
 }
 
@@ -193,7 +226,7 @@ void text_malloc_info(text_sink_fn *sink, void *ctx)
 	sum.rest_bytes += mapped.spare_bytes;
 	sum.system += mapped.spare_bytes;
 	print_totals(&to, &sum, &mapped);
-	print_lock(&to, &sum);
+	print_more(&to, &sum);
 	print(&to, "</malloc>\n");
 }
 
