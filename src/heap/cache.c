@@ -20,6 +20,8 @@
 #define FIRST_MARK    ((size_t)4 << 10)
 #define THREAD_BYTES  ((size_t)1 << 20)
 #define TOTAL_BYTES   ((size_t)48 << 20)
+#define THREAD_LEAST  ((size_t)192 << 10)
+#define TOTAL_LEAST   ((size_t)2 << 20)
 #define RUN           64 /* blocks that move under one lock of an arena */
 
 bool cache_on;
@@ -271,19 +273,25 @@ static void end(struct thread *t)
 		purger_tell();
 }
 
-/* What one thread may cache. */
-static size_t thread_bytes(void)
+/*
+ * What one thread may cache: its share of TOTAL_BYTES, or of half of what the heap has,
+ * as far as the thread's own arena tells, when that is less and above THREAD_LEAST.
+ */
+static size_t thread_bytes(const struct thread *t)
 {
-	size_t share = TOTAL_BYTES / registry_count();
+	const struct arena *a = registry_arena(t);
+	size_t has = (a->system_bytes + a->slabs.live_bytes) * arena_count();
+	size_t threads = registry_count(), most = size_max(TOTAL_BYTES / threads, FIRST_BYTES);
+	size_t share = size_max(size_max(has / 2, TOTAL_LEAST) / threads, THREAD_LEAST);
 
-	return size_max(size_min(share, THREAD_BYTES), FIRST_BYTES);
+	return size_min(size_min(share, most), THREAD_BYTES);
 }
 
 /* Doubles a bin's capacity, as far as its class and the thread may hold so much. */
 static bool grow(struct thread *t, unsigned class)
 {
 	struct cache_bin *bin = thread_bin(t, class);
-	size_t count = held(t, class), old = t->capacity[class], most = thread_bytes();
+	size_t count = held(t, class), old = t->capacity[class], most = thread_bytes(t);
 	size_t left = most > t->reserved ? (most - t->reserved) / class_sizes[class] : 0;
 	size_t capacity = old == 0 ? first_slots(class) : size_min(2 * old, most_slots(class));
 	void **before = old == 0 ? NULL : array_of(t, class), **after;

@@ -173,8 +173,8 @@ static void print_more(const struct printer *to, const struct info_totals *total
 		return;
 	print(to, "<slabs segments=\"%zu\" units=\"%zu\" size=\"%zu\" live=\"%zu\"",
 	      slabs->segments, slabs->units, slabs->system_bytes, slabs->live_bytes);
-	print(to, " resident=\"%zu\" free=\"%zu\" records=\"%zu\"/>\n", slabs->resident_bytes,
-	      slabs->free_resident_bytes, slabs->record_bytes);
+	print(to, " resident=\"%zu\" free_resident=\"%zu\" records=\"%zu\"/>\n",
+	      slabs->resident_bytes, slabs->free_resident_bytes, slabs->record_bytes);
 	print(to, "<lock waits=\"%zu\" sleeps=\"%zu\"/>\n", totals->lock_waits,
 	      totals->lock_sleeps);
 }
