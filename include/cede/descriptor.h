@@ -73,7 +73,7 @@ struct cede_descriptor {
 	uint32_t record_blocks;      /* 2 bytes */
 	uint32_t record_units;       /* 1 byte */
 	uint32_t record_free;        /* 2 bytes: blocks, as the bits say */
-	uint32_t record_claimed;     /* 2 bytes: free blocks that no bit says are */
+	uint32_t record_claimed;     /* 2 bytes: blocks that are free without such a bit */
 };
 
 #endif

@@ -108,12 +108,12 @@ static inline void *perturbed(void *block, size_t bytes)
 }
 
 /* One block of a slab, or NULL: there are none, or a handler finds its thread at work. */
-static void *slab_direct(size_t bytes)
+static NOINLINE void *slab_direct(size_t bytes)
 {
 	struct arena *a = registry_arena(registry_self());
 	void *block = NULL;
 
-	if (!slabs_on || bytes > SLAB_LARGEST || !enter(a))
+	if (!enter(a))
 		return NULL;
 	if (slab_take(a, class_of_request(bytes), &block, 1) != 0)
 		cache_mark(block, 0);
@@ -121,39 +121,57 @@ static void *slab_direct(size_t bytes)
 	return block;
 }
 
-/* From the heap, without a cache. */
+/* From the chunk heap. */
+static inline void *chunk_direct(size_t bytes)
+{
+	struct chunk *c = alloc(0, request_to_size(bytes));
+
+	return likely(c != NULL) ? chunk_to_block(c) : out_of_memory();
+}
+
+/* From the heap, without a cache, in the default policy or with M_PERTURB. */
 static NOINLINE void *malloc_direct(size_t bytes)
 {
-	void *block;
-	struct chunk *c;
+	void *block = NULL;
 
 	if (too_large(bytes))
 		return out_of_memory();
-	block = slab_direct(bytes);
-	if (block == NULL) {
-		c = alloc(0, request_to_size(bytes));
-		if (unlikely(c == NULL))
-			return out_of_memory();
-		block = chunk_to_block(c);
-	}
-	return perturbed(block, bytes);
+	if (slabs_on && bytes <= SLAB_LARGEST)
+		block = slab_direct(bytes);
+	if (block == NULL)
+		block = chunk_direct(bytes);
+	return block != NULL ? perturbed(block, bytes) : NULL;
 }
 
-/* The cache has no block of the class: it is filled, unless it has no part in this. */
-NOINLINE void *malloc_slow(size_t bytes)
+/* The same in classic. */
+static NOINLINE void *malloc_classic(size_t bytes)
+{
+	if (too_large(bytes) || unlikely(SETTING(perturb) != 0))
+		return malloc_direct(bytes);
+	return chunk_direct(bytes);
+}
+
+/* Fills the cache, unless it has no part in this. */
+static NOINLINE void *malloc_refill(size_t bytes)
 {
 	struct thread *t = registry_self();
-	void *block = NULL;
+	void *block = cache_is_on() ? cache_refill(t, class_of_request(bytes)) : NULL;
 
-	if (cache_is_on())
-		block = cache_refill(t, class_of_request(bytes));
 	return block != NULL ? block : malloc_direct(bytes);
+}
+
+/* In classic straight on. */
+NOINLINE void *malloc_slow(size_t bytes)
+{
+	return likely(slabs_on) ? malloc_refill(bytes) : malloc_classic(bytes);
 }
 
 NOINLINE void *malloc_larger(size_t bytes)
 {
 	void *block;
 
+	if (unlikely(!slabs_on))
+		return malloc_classic(bytes);
 	if (bytes > CLASS_LARGEST)
 		return malloc_direct(bytes);
 	block = cache_get_larger(bytes);
@@ -188,26 +206,28 @@ static size_t usable(const void *block)
 /* A block that bears the mark of cached ones: it is one, or only looks like it. */
 static COLD void check_marked(void *block, const char *function)
 {
-	struct thread *t = registry_self();
-
-	if (cache_holds(t, class_of_usable(usable(block)), block) ||
-	    cache_holds(t, CLASS_FOREIGN, block))
+	if (cache_holds(registry_self(), class_of_usable(usable(block)), block))
 		misuse(function, block, "double free");
 }
 
-/* To the arena, without a cache. */
-static NOINLINE void free_direct(struct arena *a, void *block)
+/* To the arena, without a cache.  Inline: for a chunk that is classic's whole free. */
+__attribute__((always_inline)) static inline void free_to(struct arena *a, void *block,
+                                                          bool is_chunk)
 {
 	unsigned perturb = SETTING(perturb);
 	bool tell = false;
 
 	if (unlikely(perturb != 0))
 		memset(block, (int)perturb, usable(block));
+	(void)registry_self();
 	if (unlikely(!enter(a))) {
 		free_defer(a, block);
 		return;
 	}
-	free_block(a, block);
+	if (is_chunk)
+		free_chunk(a, block_to_chunk(block));
+	else
+		free_block(a, block);
 	if (policy_is_default())
 		tell = purger_should_tell(a);
 	leave(a);
@@ -215,34 +235,54 @@ static NOINLINE void free_direct(struct arena *a, void *block)
 		purger_tell();
 }
 
-static NOINLINE void free_slowly(void *block)
+static NOINLINE void free_chunk_direct(void *block)
+{
+	struct chunk *c = block_to_chunk(block);
+	struct arena *a;
+
+	check_aligned(block, "free");
+	a = owner_of(c, "free");
+	if (unlikely(a == NULL))
+		mapped_free(c, "free");
+	else
+		free_to(a, block, true);
+}
+
+static NOINLINE void free_direct(void *block)
+{
+	check_aligned(block, "free");
+	if (window_has(block))
+		free_to(slab_of(block, "free")->arena, block, false);
+	else
+		free_chunk_direct(block);
+}
+
+/* The cache makes room, unless it has no part in this. */
+static NOINLINE void free_cached(void *block)
 {
 	struct thread *t = registry_self();
-	struct arena *a = arena_given(block, "free");
+	unsigned class;
 
-	if (unlikely(a == NULL)) {
-		mapped_free(block_to_chunk(block), "free");
-		return;
-	}
-	if (cache_is_on()) {
-		unsigned class = window_has(block) && cache_is_foreign(t, block)
-		                     ? CLASS_FOREIGN
-		                     : class_of_usable(usable(block));
-
+	if (arena_given(block, "free") != NULL) {
+		class = class_of_usable(usable(block));
 		if (unlikely(cache_marked(block)))
 			check_marked(block, "free");
 		if (class != CLASS_NONE && cache_make_room(t, class, block))
 			return;
 	}
-	free_direct(a, block);
+	free_direct(block);
 }
 
 NOINLINE void malloc_free_slow(void *block)
 {
 	if (unlikely(block == NULL))
 		return;
-	if (window_has(block) ? !cache_put_foreign(block) : !cache_put_chunk(block))
-		free_slowly(block);
+	if (unlikely(!slabs_on))
+		free_chunk_direct(block);
+	else if (unlikely(!cache_is_on()))
+		free_direct(block);
+	else if (window_has(block) || !cache_put_chunk(block))
+		free_cached(block);
 }
 
 EXPORT void cede_free(void *block)
@@ -259,7 +299,7 @@ EXPORT void *cede_calloc(size_t count, size_t each)
 	if (unlikely(__builtin_mul_overflow(count, each, &bytes)) || too_large(bytes))
 		return out_of_memory();
 	(void)registry_self(); /* what follows is decided at the start */
-	if (bytes <= CLASS_LARGEST && (slabs_on || cache_is_on())) {
+	if (bytes <= CLASS_LARGEST && slabs_on) {
 		void *block = cede_malloc(bytes);
 
 		return block != NULL ? memset(block, 0, bytes) : NULL;

@@ -73,7 +73,7 @@ static void audit_slab(const struct arena *a, const struct slab *s, struct slab_
 	CHECK(s->blocks == s->units * UNIT / s->size);
 	CHECK(s->bits == (s->blocks <= SLAB_FEW ? s->few : window.bits[unit]));
 	for (unsigned i = 0; i < s->units; i++) {
-		CHECK(window.bins[unit + i] == thread_bin_entry(s->arena, s->class));
+		CHECK(window.bins[unit + i] == thread_bin_offset(s->class));
 		CHECK(s[i].back == i && !unit_has(free, unit + i));
 	}
 	audit_bits(s);

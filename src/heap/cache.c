@@ -15,7 +15,6 @@
  */
 #define SMALL_SLOTS   16
 #define CLASS_SLOTS   2048
-#define FOREIGN_SLOTS 128
 #define FIRST_BYTES   ((size_t)64 << 10)
 #define FIRST_MARK    ((size_t)4 << 10)
 #define THREAD_BYTES  ((size_t)1 << 20)
@@ -28,14 +27,12 @@ bool cache_on;
 size_t cache_free_bytes;
 
 static struct lock orphans_lock = LOCK_INIT(RANK_CACHE); /* before any cache's */
-static uint32_t large_slots[THREAD_BINS + 1]; /* where a class's place begins */
+static uint32_t large_slots[CLASSES + 1]; /* where a class's place begins */
 
 static unsigned most_slots(unsigned class)
 {
 	size_t slots = THREAD_BYTES / class_sizes[class];
 
-	if (class == CLASS_FOREIGN)
-		return FOREIGN_SLOTS;
 	return (unsigned)(slots < CLASS_SLOTS ? slots : CLASS_SLOTS);
 }
 
@@ -48,7 +45,7 @@ static unsigned first_slots(unsigned class)
 
 static size_t slots_bytes(void)
 {
-	return align_up(large_slots[THREAD_BINS] * sizeof(void *), os_page_size);
+	return align_up(large_slots[CLASSES] * sizeof(void *), os_page_size);
 }
 
 void cache_configure(void)
@@ -58,8 +55,8 @@ void cache_configure(void)
 
 	if (class_sizes[0] == 0) {
 		classes_init();
-		large_slots[0] = THREAD_BINS * SMALL_SLOTS;
-		for (unsigned c = 0; c < THREAD_BINS; c++)
+		large_slots[0] = CLASSES * SMALL_SLOTS;
+		for (unsigned c = 0; c < CLASSES; c++)
 			large_slots[c + 1] = large_slots[c] + most_slots(c);
 	}
 	__atomic_store_n(&cache_on, caching, __ATOMIC_RELEASE);
@@ -83,13 +80,13 @@ static void set_bounds(struct thread *t, unsigned class)
 /* The cache is opened to its owner again after it was drained, or nearly. */
 static void open_bounds(struct thread *t)
 {
-	for (unsigned c = 0; c < THREAD_BINS; c++)
+	for (unsigned c = 0; c < CLASSES; c++)
 		set_bounds(t, c);
 }
 
 static void shut_bounds(struct thread *t)
 {
-	for (unsigned c = 0; c < THREAD_BINS; c++) {
+	for (unsigned c = 0; c < CLASSES; c++) {
 		__atomic_store_n(&thread_bin(t, c)->base, (void **)UINTPTR_MAX, __ATOMIC_RELAXED);
 		__atomic_store_n(&thread_bin(t, c)->limit, NULL, __ATOMIC_RELAXED);
 	}
@@ -184,7 +181,7 @@ static unsigned give(struct arena *a, void **blocks, unsigned count, uint32_t le
  */
 static bool to_heap(unsigned class, void **blocks, unsigned count)
 {
-	uint32_t least = class == CLASS_FOREIGN ? 0 : class_sizes[class];
+	uint32_t least = class_sizes[class];
 	bool tell = false;
 
 	for (unsigned i = 0; i < count;) {
@@ -379,7 +376,7 @@ bool cache_make_room(struct thread *t, unsigned class, void *block)
 	if (bin->top >= bin->limit && (t->mark[class] < t->capacity[class] || grow(t, class)))
 		raise_mark(t, class);
 	if (bin->top >= bin->limit)
-		flush(t, class, class == CLASS_FOREIGN ? held(t, class) : (held(t, class) + 1) / 2);
+		flush(t, class, (held(t, class) + 1) / 2);
 	room = bin->top < bin->limit;
 	if (room) {
 		cache_mark(block, CACHE_MARK);
@@ -410,7 +407,7 @@ static void empty_all(struct thread *t)
 	struct os_range slots = { t->slots, slots_bytes() };
 	uint64_t calls = 0;
 
-	for (unsigned c = 0; c < THREAD_BINS; c++) {
+	for (unsigned c = 0; c < CLASSES; c++) {
 		if (held(t, c) != 0)
 			flush(t, c, held(t, c));
 		/* In this order for the child of a fork: cache_fork_child. */
@@ -515,7 +512,7 @@ bool cache_drain_idle(bool now)
 		if (__atomic_load_n(&t->drained, __ATOMIC_RELAXED) ||
 		    __atomic_load_n(&t->slots, __ATOMIC_RELAXED) == NULL)
 			continue;
-		for (unsigned c = 0; c < THREAD_BINS; c++)
+		for (unsigned c = 0; c < CLASSES; c++)
 			seen = seen * 31 + (uintptr_t)__atomic_load_n(&thread_bin(t, c)->top, __ATOMIC_RELAXED);
 		unchanged = seen == __atomic_exchange_n(&t->witness, seen, __ATOMIC_RELAXED);
 		if (now || unchanged)
@@ -545,7 +542,7 @@ void cache_fork_parent(struct thread *own)
 static void mend(struct thread *own)
 {
 	own->reserved = own->counted = 0;
-	for (unsigned c = 0; c < THREAD_BINS; c++) {
+	for (unsigned c = 0; c < CLASSES; c++) {
 		if (own->capacity[c] == 0)
 			__atomic_store_n(&thread_bin(own, c)->top, NULL, __ATOMIC_RELAXED);
 		own->reserved += (size_t)own->capacity[c] * class_sizes[c];

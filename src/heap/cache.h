@@ -14,10 +14,6 @@
  * operation will see the new bounds, fail its ordinary test, and wait for the lock;
  * until then the cache is the other thread's.  If it is 1 the bounds are put back.
  *
- * What other arenas' slabs gave is not handed out again here, for a neighbour of the
- * block may be another thread's, who writes to the same cache line: it waits in a bin
- * of its own, of all sizes, until a row of blocks goes home under one lock.
- *
  * A signal handler that finds `busy` set has interrupted an operation: it goes to
  * the arena directly and leaves `busy` alone.  The slow paths below set it too.
  *
@@ -156,8 +152,8 @@ static inline void *cache_get_larger(size_t bytes)
 }
 
 /*
- * free's fast path for a block of a slab of the thread's own arena: whether it is in the
- * calling thread's cache now.  Elsewhere the bin is full.
+ * free's fast path for a block of a slab: whether it is in the calling thread's
+ * cache now.  Of an address where no slab is the bin is full.
  */
 static inline bool cache_put(void *block)
 {
@@ -166,23 +162,7 @@ static inline bool cache_put(void *block)
 
 	if (unlikely(step >= window.steps))
 		return false;
-	return cache_push(t, (struct cache_bin *)((char *)t->bins + (window.bins[step >> 12] ^ t->tag)),
-	                  block);
-}
-
-static inline bool cache_is_foreign(const struct thread *t, const void *block)
-{
-	uint16_t entry = window.bins[window_unit(block)];
-
-	return entry != 0 && (entry ^ t->tag) >= THREAD_TAG;
-}
-
-/* The same for a block of the window that is another arena's: it goes home in a row. */
-static inline bool cache_put_foreign(void *block)
-{
-	struct thread *t = thread_self;
-
-	return cache_is_foreign(t, block) && cache_push(t, thread_bin(t, CLASS_FOREIGN), block);
+	return cache_push(t, (struct cache_bin *)((char *)t->bins + window.bins[step >> 12]), block);
 }
 
 /* The same for any block that holds at least so many bytes, at most CLASS_EVEN. */

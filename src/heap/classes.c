@@ -1,11 +1,10 @@
 #include "heap/classes.h"
 
-#define EVEN_STEPS    (CLASS_EVEN / CLASS_STEP)
-#define FOREIGN_GUESS 128
+#define EVEN_STEPS (CLASS_EVEN / CLASS_STEP)
 
 uint8_t class_up[CLASS_UNITS + 1];
 uint8_t class_down[CLASS_UNITS + 1];
-uint32_t class_sizes[CLASSES + 1];
+uint32_t class_sizes[CLASSES];
 
 void classes_init(void)
 {
@@ -18,7 +17,6 @@ void classes_init(void)
 		units += step;
 		class_sizes[c] = (uint32_t)(units * CLASS_STEP);
 	}
-	class_sizes[CLASS_FOREIGN] = FOREIGN_GUESS;
 	class_down[0] = CLASS_NONE;
 	for (unsigned u = 1, at = 0; u <= CLASS_UNITS; u++) {
 		while (at + 1 < CLASSES && class_sizes[at + 1] <= u * CLASS_STEP)

@@ -24,17 +24,15 @@
 #define CLASS_UNITS   (CLASS_LARGEST / CLASS_STEP)
 #define SLAB_CLASSES  88
 #define SLAB_LARGEST  ((size_t)8 << 10)
-/* Not a class of blocks: those of other arenas, of any size (cache.h). */
-#define CLASS_FOREIGN CLASSES
 /* Not a class: what a chunk below the smallest counts as. */
-#define CLASS_NONE    (CLASSES + 1)
+#define CLASS_NONE    CLASSES
 
 /* By steps: the smallest class that holds so many. */
 extern uint8_t class_up[CLASS_UNITS + 1] HIDDEN;
 /* The largest class that so many steps hold, or CLASS_NONE. */
 extern uint8_t class_down[CLASS_UNITS + 1] HIDDEN;
-/* Bytes of a class's block; of foreign ones a guess. */
-extern uint32_t class_sizes[CLASSES + 1] HIDDEN;
+/* Bytes of a class's block. */
+extern uint32_t class_sizes[CLASSES] HIDDEN;
 
 /* Fills the tables; once, before the first use. */
 void classes_init(void);

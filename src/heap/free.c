@@ -164,14 +164,6 @@ void free_consolidate(struct arena *a)
 	}
 }
 
-void free_block(struct arena *a, void *block)
-{
-	if (window_has(block))
-		(void)slab_give(a, &block, 1, 0);
-	else
-		free_chunk(a, block_to_chunk(block));
-}
-
 /* The first word of each block leads to the next. */
 COLD void free_defer(struct arena *a, void *block)
 {

@@ -82,7 +82,13 @@ void free_defer(struct arena *a, void *block);
 /* Frees what signal handlers left. */
 void free_deferred(struct arena *a);
 /* A block in use of this arena, chunk or of a slab, becomes free. */
-void free_block(struct arena *a, void *block);
+static inline void free_block(struct arena *a, void *block)
+{
+	if (unlikely(window_has(block)))
+		(void)slab_give(a, &block, 1, 0);
+	else
+		free_chunk(a, block_to_chunk(block));
+}
 
 /* Empties the fast bins into the unsorted bin, merging. */
 void free_consolidate(struct arena *a);

@@ -15,8 +15,7 @@ struct record {
 
 /* How many records a newcomer looks at for a dead thread before it makes one. */
 #define LOOK 32
-/* Mapped at once; most of a record is never in memory. */
-#define RECORDS       8
+#define RECORDS_BYTES ((size_t)64 << 10)
 
 /* Where a new thread's fast paths look: nothing to take, no room to give. */
 struct thread thread_nobody;
@@ -37,14 +36,12 @@ static struct record *make(void)
 	if (all == NULL)
 		return &first;
 	if (spare == spare_end) {
-		size_t bytes = align_up(RECORDS * sizeof(*spare), os_page_size);
-
-		spare = os_map(NULL, bytes, OS_READ_WRITE);
+		spare = os_map(NULL, RECORDS_BYTES, OS_READ_WRITE);
 		if (spare == NULL) {
 			spare = spare_end;
 			return NULL;
 		}
-		spare_end = spare + RECORDS;
+		spare_end = spare + RECORDS_BYTES / sizeof(*spare);
 	}
 	return spare++;
 }
@@ -126,14 +123,6 @@ bool registry_is_orphan(const struct thread *t)
 	return ((const struct record *)t)->generation != generation;
 }
 
-static void set_arena(struct thread *t)
-{
-	struct arena *a = arena_attach();
-
-	__atomic_store_n(&t->arena, a, __ATOMIC_RELAXED);
-	t->tag = thread_tag(a);
-}
-
 NOINLINE struct thread *registry_enter(void)
 {
 	int saved = errno;
@@ -149,11 +138,13 @@ NOINLINE struct thread *registry_enter(void)
 	if (r != NULL) {
 		lock_alive(r);
 		r->thread.caching = policy_is_default();
-		set_arena(&r->thread);
+		/* Without a cache the fast paths need not look any further. */
+		r->thread.busy = !r->thread.caching;
+		__atomic_store_n(&r->thread.arena, arena_attach(), __ATOMIC_RELAXED);
 	} else {
 		r = &shared;
 		if (r->thread.arena == NULL)
-			set_arena(&r->thread);
+			r->thread.arena = arena_attach();
 	}
 	lock_release(&registry_lock);
 	thread_self = &r->thread;

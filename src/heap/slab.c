@@ -6,7 +6,7 @@
 
 _Static_assert(sizeof(struct slab) == 256, "a segment's records fill whole pages");
 
-bool slabs_on;
+bool slabs_on = true;
 
 /*
  * Rings, by the share of a slab's blocks that is free: up to an eighth, up to half,
@@ -97,7 +97,7 @@ static struct slab *make(struct arena *a, unsigned class)
 	s->ring = SLAB_RINGS;
 	s->first = s->claimed = 0;
 	set_bits(s);
-	set_bins(unit, units, thread_bin_entry(a, class));
+	set_bins(unit, units, thread_bin_offset(class));
 	a->slabs.units += units;
 	enter_ring(a, s);
 	return s;

@@ -47,7 +47,7 @@ struct slabs {
 	size_t freed;              /* bytes given back since the purger saw none left */
 };
 
-/* Whether small requests go to slabs; const after start-up. */
+/* Whether the policy has slabs, and caches; const after start-up, true before. */
 extern bool slabs_on HIDDEN;
 
 #define SLAB_UNITS_MOST 8

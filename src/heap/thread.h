@@ -9,10 +9,6 @@
 #include "heap/arena.h"
 #include "heap/classes.h"
 
-#define THREAD_BINS (CLASSES + 1) /* a class each, and one of other arenas' blocks */
-#define THREAD_TAGS 16
-#define THREAD_TAG  4096          /* no bin's place is as far */
-
 /*
  * Blocks of a class, newest last: those in [base, top) are cached, limit is where
  * the array ends.  Empty and full at once while the thread may not use it.
@@ -29,7 +25,6 @@ struct thread {
 	                        the dead thread's last use comes before the next one's
 	                        first is known to the kernel alone */
 	struct thread *next; /* const once listed */
-	uint32_t tag;        /* thread_tag of arena */
 
 	/* An operation on the bins is under way in the owner; atomic (cache.h). */
 	uint32_t busy;
@@ -41,17 +36,14 @@ struct thread {
 	size_t reserved;     /* bytes that the capacities below may hold */
 	size_t counted;      /* its part of cache_free_bytes: `full` of all bins */
 	bool tell;           /* the purger is to be told once the lock is released */
-	uint16_t capacity[THREAD_BINS];
-	uint16_t mark[THREAD_BINS];    /* limit - base: the owner stops here, to count */
-	uint16_t full[THREAD_BINS];    /* the mark before: so many were cached at once */
-	uint8_t ramp[THREAD_BINS];     /* blocks of the next refill */
+	uint16_t capacity[CLASSES];
+	uint16_t mark[CLASSES];        /* limit - base: the owner stops here, to count */
+	uint16_t full[CLASSES];        /* the mark before: so many were cached at once */
+	uint8_t ramp[CLASSES];         /* blocks of the next refill */
 	uintptr_t witness;             /* what the purger saw at its last tick; atomic */
 	uint32_t refused;              /* ticks that found it unchanged, but at work */
-	/* By class + 1; the first is always empty and full. */
-	_Alignas(sizeof(struct cache_bin)) struct cache_bin bins[THREAD_BINS + 1];
-	/* Where free finds itself with a block of another arena: no room either.  Never
-	 * written, so not in memory. */
-	char elsewhere[THREAD_TAGS * THREAD_TAG - (THREAD_BINS + 1) * sizeof(struct cache_bin)];
+	_Alignas(sizeof(struct cache_bin)) struct cache_bin
+		bins[CLASSES + 1]; /* by class + 1; the first is always empty and full */
 };
 
 static inline struct cache_bin *thread_bin(struct thread *t, unsigned class)
@@ -59,20 +51,10 @@ static inline struct cache_bin *thread_bin(struct thread *t, unsigned class)
 	return &t->bins[class + 1];
 }
 
-/* Of an arena; arenas with the same one take each other's blocks for their own. */
-static inline uint16_t thread_tag(const struct arena *a)
+/* Where it is among the bins: window.bins has this for each unit of a slab. */
+static inline uint16_t thread_bin_offset(unsigned class)
 {
-	return (uint16_t)(a->lock.order % THREAD_TAGS * THREAD_TAG);
-}
-
-/*
- * For each unit of a slab, window.bins has this: the place of its class among the bins
- * of a thread, and its arena's tag.  With the tag of the thread's own arena the one is
- * left; with another, a place elsewhere.
- */
-static inline uint16_t thread_bin_entry(const struct arena *a, unsigned class)
-{
-	return (uint16_t)((class + 1) * sizeof(struct cache_bin)) ^ thread_tag(a);
+	return (uint16_t)((class + 1) * sizeof(struct cache_bin));
 }
 
 /* The calling thread's record; &thread_nobody until registry_enter. */

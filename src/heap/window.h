@@ -36,7 +36,8 @@ struct slab;
 struct window {
 	uintptr_t base;
 	uintptr_t steps;          /* open bytes / 16; grows */
-	uint16_t *bins;           /* by unit: of a slab its thread_bin_entry, else 0; atomic */
+	uint16_t *bins;           /* by unit: of a slab, where its class's bin is in a
+	                             thread's record (thread.h), else 0; atomic */
 	struct slab *slabs;       /* by unit */
 	uint64_t (*bits)[UNIT / 16 / 64]; /* by unit */
 	struct segment *segments; /* by segment */

@@ -3,6 +3,7 @@
 #include <malloc.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "base/fmt.h"
 #include "cede/cede.h"
 #include "introspect/snapshot.h"
@@ -74,21 +75,28 @@ static void print_cede_stats(const struct printer *to)
 		print_slab_stats(to, &stats);
 }
 
+/* What a snapshot takes of the stack is free again before cede_stats takes as much. */
+static NOINLINE void print_arenas(const struct printer *to, size_t *system, size_t *in_use)
+{
+	struct arena_snapshot arena;
+
+	for (size_t i = 0; snapshot_arena(i, &arena); i++) {
+		print(to, "Arena %zu:\n", i);
+		print(to, "system bytes     = %10zu\n", arena.system_bytes);
+		print(to, "in use bytes     = %10zu\n", arena_snapshot_in_use(&arena));
+		*system += arena.system_bytes;
+		*in_use += arena_snapshot_in_use(&arena);
+	}
+}
+
 void text_malloc_stats(text_sink_fn *sink, void *ctx)
 {
 	const struct printer to = { sink, ctx };
 	struct mapped_snapshot mapped;
-	struct arena_snapshot arena;
 
 	snapshot_mapped(&mapped);
 	size_t system = mapped.bytes + mapped.spare_bytes, in_use = mapped.bytes;
-	for (size_t i = 0; snapshot_arena(i, &arena); i++) {
-		print(&to, "Arena %zu:\n", i);
-		print(&to, "system bytes     = %10zu\n", arena.system_bytes);
-		print(&to, "in use bytes     = %10zu\n", arena_snapshot_in_use(&arena));
-		system += arena.system_bytes;
-		in_use += arena_snapshot_in_use(&arena);
-	}
+	print_arenas(&to, &system, &in_use);
 	print(&to, "Total (incl. mmap):\n");
 	print(&to, "system bytes     = %10zu\n", system);
 	print(&to, "in use bytes     = %10zu\n", in_use);

@@ -78,7 +78,64 @@ static void descriptor_leads_to_state(void)
 	CHECK(*(const uint32_t *)(uintptr_t)d->policy == stats.policy);
 	CHECK(*(const uint64_t *)(uintptr_t)d->page_size == (uint64_t)sysconf(_SC_PAGESIZE));
 	memcpy(&system_bytes, arena + d->arena_system_bytes, sizeof(system_bytes));
-	CHECK(system_bytes + stats.mapped_bytes == stats.system_bytes);
+	CHECK(system_bytes + stats.slab_bytes + stats.mapped_bytes == stats.system_bytes);
+}
+
+/* A number of `size` bytes. */
+static uint64_t number(const void *base, uint32_t offset, size_t size)
+{
+	uint64_t value = 0;
+
+	memcpy(&value, (const char *)base + offset, size);
+	return value;
+}
+
+/* What is live of a slab, by its bits. */
+static uint64_t live_of(const struct cede_descriptor *d, const char *record)
+{
+	const uint64_t *bits = (const uint64_t *)number(record, d->record_bits, 8);
+	uint64_t blocks = number(record, d->record_blocks, 2), free = 0;
+
+	for (uint64_t i = 0; i < blocks; i++)
+		free += bits[i / 64] >> i % 64 & 1;
+	CHECK(free == number(record, d->record_free, 2));
+	free += number(record, d->record_claimed, 2);
+	return (blocks - free) * number(record, d->record_block_size, 4);
+}
+
+/* A tool finds every slab from the window, and each arena has their sum. */
+static void descriptor_leads_to_slabs(void)
+{
+	const struct cede_descriptor *d = &cede_descriptor;
+	const uint64_t *window = (const uint64_t *)d->window;
+	const char *arena = (const char *)d->main_arena;
+	uint64_t live = 0, units = 0;
+	char *blocks[3000];
+	struct cede_stats stats;
+
+	for (size_t i = 0; i < 3000; i++)
+		blocks[i] = malloc(i % 3 == 0 ? 24 : i);
+	CHECK(cede_stats(&stats, sizeof(stats)) == 0);
+	for (uint64_t unit = 0; window[0] != 0 && unit < window[1] * 16 / d->unit_size;) {
+		const char *record = (const char *)window[3] + unit * d->record_size;
+
+		if (((const uint16_t *)window[2])[unit] == 0) {
+			unit++;
+			continue;
+		}
+		CHECK(number(record, d->record_arena, 8) == d->main_arena);
+		live += live_of(d, record);
+		units += number(record, d->record_units, 1);
+		unit += number(record, d->record_units, 1);
+	}
+	CHECK(live == stats.slab_live_bytes && live == number(arena, d->arena_slab_live, 8));
+	CHECK(units == number(arena, d->arena_slab_units, 8));
+	CHECK(units * d->unit_size <= stats.slab_bytes);
+	CHECK(number(arena, d->arena_slab_pages, 8) * (uint64_t)sysconf(_SC_PAGESIZE) ==
+	      stats.slab_resident_bytes);
+	CHECK((live != 0) == (stats.policy == CEDE_POLICY_DEFAULT));
+	for (size_t i = 0; i < 3000; i++)
+		free(blocks[i]);
 }
 
 /* One line about what is unknown, and none about what is known. */
@@ -111,6 +168,7 @@ int main(int argc, char **argv)
 	statistics_of_any_size();
 	release_gives_back();
 	descriptor_leads_to_state();
+	descriptor_leads_to_slabs();
 	unknown_name_is_told(argv[0]);
 	return 0;
 }

@@ -299,7 +299,7 @@ static void slab_of_fewer_blocks(void)
 
 static void slab_unit_of_another_bin(void)
 {
-	window.bins[large - window.slabs + 2] = thread_bin_entry(a, 0);
+	window.bins[large - window.slabs + 2] = thread_bin_offset(0);
 }
 
 static void slab_unit_without_a_bin(void)
@@ -314,7 +314,7 @@ static void slab_unit_that_leads_elsewhere(void)
 
 static void free_unit_with_a_bin(void)
 {
-	window.bins[full - window.slabs + 3] = thread_bin_entry(a, full->class);
+	window.bins[full - window.slabs + 3] = thread_bin_offset(full->class);
 }
 
 static void false_sum_of_units(void)

@@ -98,6 +98,7 @@ static void sleeps_on(const struct lock *lock)
 
 /* ---- what they do ---- */
 
+static bool with_slabs; /* small blocks are of slabs, not chunks: by an argument */
 static struct arena *a;
 static size_t live; /* bytes, when nothing is cached */
 
@@ -116,6 +117,9 @@ static void nothing(void)
 static void start(void)
 {
 	a = script_heap(POLICY_DEFAULT);
+	slabs_on = true;
+	if (!with_slabs)
+		script_fail_from(OS_MAP_AT, 1);
 	settings.arena_max = 1;
 	cache_configure();
 	pthread_barrier_init(&begun, NULL, 2);
@@ -551,7 +555,7 @@ static void a_fork_while_it_is_emptied_loses_little(void)
 	EXPECT(live_bytes() == live);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		child_test(an_idle_cache_is_emptied_at_the_second_look),
@@ -571,5 +575,6 @@ int main(void)
 		child_test(a_fork_while_it_is_emptied_loses_little),
 	};
 
+	with_slabs = argc > 1 && strcmp(argv[1], "slabs") == 0;
 	return cmocka_run_group_tests_name("drain", tests, NULL, NULL);
 }
