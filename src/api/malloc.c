@@ -17,15 +17,10 @@
 #include "heap/purger.h"
 #include "heap/registry.h"
 
-/* Locks an arena; false when a signal handler finds its own thread in it. */
+/* Locks an arena; false when a signal handler finds its own thread in one (arena.h). */
 static inline bool enter(struct arena *a)
 {
-	if (likely(lock_try(&a->lock)))
-		return true;
-	if (lock_is_mine(&a->lock))
-		return false;
-	lock_acquire(&a->lock);
-	return true;
+	return likely(lock_try(&a->lock)) || arena_enter_slow(a);
 }
 
 static inline void leave(struct arena *a)
@@ -60,12 +55,20 @@ static NOINLINE struct chunk *alloc_again(struct arena *a, size_t alignment, siz
 
 	if (lock_is_mine(&a->lock))
 		a = arena_other(a);
-	if (lock_is_mine(&a->lock))
+	if (!enter(a))
 		return alloc_mapped(alignment, size);
-	lock_acquire(&a->lock);
 	c = alloc_locked(a, alignment, size);
 	leave(a);
 	return c;
+}
+
+/*
+ * Of a request.  In the default policy a small chunk holds whole steps, as a slab's block
+ * does: free_sized knows the request alone (cache_put_sized).
+ */
+static inline size_t chunk_size_of(size_t bytes)
+{
+	return request_to_size(slabs_on && bytes <= CLASS_EVEN ? align_up(bytes, CLASS_STEP) : bytes);
 }
 
 /*
@@ -122,9 +125,9 @@ static NOINLINE void *slab_direct(size_t bytes)
 }
 
 /* From the chunk heap. */
-static inline void *chunk_direct(size_t bytes)
+static inline void *chunk_direct(size_t size)
 {
-	struct chunk *c = alloc(0, request_to_size(bytes));
+	struct chunk *c = alloc(0, size);
 
 	return likely(c != NULL) ? chunk_to_block(c) : out_of_memory();
 }
@@ -139,7 +142,7 @@ static NOINLINE void *malloc_direct(size_t bytes)
 	if (slabs_on && bytes <= SLAB_LARGEST)
 		block = slab_direct(bytes);
 	if (block == NULL)
-		block = chunk_direct(bytes);
+		block = chunk_direct(chunk_size_of(bytes));
 	return block != NULL ? perturbed(block, bytes) : NULL;
 }
 
@@ -148,7 +151,7 @@ static NOINLINE void *malloc_classic(size_t bytes)
 {
 	if (too_large(bytes) || unlikely(SETTING(perturb) != 0))
 		return malloc_direct(bytes);
-	return chunk_direct(bytes);
+	return chunk_direct(request_to_size(bytes));
 }
 
 /* Fills the cache, unless it has no part in this. */
@@ -365,7 +368,7 @@ static void *resize_in_place(struct arena *a, void *block, size_t bytes)
 	if (window_has(block))
 		return fits_slab_block(slab_at(block), bytes) ? block : NULL;
 	if (likely(enter(a))) {
-		resized = realloc_in_place(a, block_to_chunk(block), request_to_size(bytes));
+		resized = realloc_in_place(a, block_to_chunk(block), chunk_size_of(bytes));
 		leave(a);
 	}
 	return resized != NULL ? chunk_to_block(resized) : NULL;
@@ -441,7 +444,7 @@ static void *aligned(size_t alignment, size_t bytes)
 			return block;
 		cede_free(block);
 	}
-	c = alloc(alignment, request_to_size(bytes));
+	c = alloc(alignment, chunk_size_of(bytes));
 	if (c == NULL)
 		return out_of_memory();
 	return perturbed(chunk_to_block(c), bytes);

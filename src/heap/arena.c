@@ -48,6 +48,14 @@ bool arena_any_mine(void)
 	return false;
 }
 
+bool arena_enter_slow(struct arena *a)
+{
+	if (arena_any_mine())
+		return false;
+	lock_acquire(&a->lock);
+	return true;
+}
+
 static bool may_create(void)
 {
 	size_t test = SETTING(arena_test), max = SETTING(arena_max);

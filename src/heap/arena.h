@@ -132,6 +132,11 @@ struct arena *arena_other(struct arena *a);
 size_t arena_count(void);
 /* Whether the calling thread holds any arena's lock. */
 bool arena_any_mine(void);
+/*
+ * Waits for an arena's lock; false, without it, when a signal handler interrupted its
+ * thread in this arena or another one: whoever has this one may be waiting for that.
+ */
+bool arena_enter_slow(struct arena *a) MUST_USE;
 extern struct lock arenas_lock;
 
 /*

@@ -122,11 +122,8 @@ static unsigned from_heap(struct arena *a, unsigned class, void **blocks, unsign
 	unsigned got = 0;
 
 	*chunks = false;
-	if (!lock_try(&a->lock)) {
-		if (lock_is_mine(&a->lock))
-			return 0;
-		lock_acquire(&a->lock);
-	}
+	if (!lock_try(&a->lock) && !arena_enter_slow(a))
+		return 0;
 	if (class < SLAB_CLASSES && slabs_on)
 		got = slab_take(a, class, blocks, want);
 	if (got == 0) {
@@ -191,12 +188,11 @@ static bool to_heap(unsigned class, void **blocks, unsigned count)
 			free_cached_chunk(NULL, blocks[i++], least);
 			continue;
 		}
-		if (lock_is_mine(&a->lock)) {
-			/* In a handler that interrupted this thread in the arena. */
+		if (!lock_try(&a->lock) && !arena_enter_slow(a)) {
+			/* In a handler that interrupted this thread in an arena. */
 			free_defer(a, blocks[i++]);
 			continue;
 		}
-		lock_acquire(&a->lock);
 		i += give(a, blocks + i, count - i, least);
 		tell |= purger_should_tell(a);
 		AUDIT(a);
@@ -238,7 +234,7 @@ static bool begin(struct thread *t)
 	if (!lock_try(&t->cache_lock)) {
 		/* Whoever empties this cache may be waiting for an arena that this very
 		 * thread holds, when this is a signal handler. */
-		if (arena_any_mine()) {
+		if (lock_is_mine(&t->cache_lock) || arena_any_mine()) {
 			cache_leave(t);
 			return false;
 		}

@@ -26,6 +26,6 @@ void classes_init(void)
 	for (unsigned u = 0, at = 0; u <= CLASS_UNITS; u++) {
 		while (class_sizes[at] < u * CLASS_STEP)
 			at++;
-		class_up[u] = (uint8_t)at;
+		__atomic_store_n(&class_up[u], (uint8_t)at, __ATOMIC_RELAXED);
 	}
 }

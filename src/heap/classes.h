@@ -40,7 +40,9 @@ void classes_init(void);
 /* Of a request of at most CLASS_LARGEST bytes. */
 static inline unsigned class_of_request(size_t bytes)
 {
-	return class_up[(bytes + CLASS_STEP - 1) / CLASS_STEP];
+	/* A thread's first request may come while another one's fills the table; it is asked
+	 * again then, by registry_self(). */
+	return __atomic_load_n(&class_up[(bytes + CLASS_STEP - 1) / CLASS_STEP], __ATOMIC_RELAXED);
 }
 
 /* The class that a block of `usable` bytes counts as, or CLASS_NONE. */

@@ -52,6 +52,8 @@ static size_t discard_claim(void)
 		return 0;
 	for (unsigned i = 0; i < claim.count; i++)
 		want += claim.ranges[i].size;
+	if (claim.of_slabs)
+		slab_claim_split(&claim, &calls);
 	gone = os_discard(claim.ranges, claim.count, &calls);
 	if (unlikely(gone < want))
 		__atomic_store_n(&extent_unsure, true, __ATOMIC_RELAXED);
@@ -150,6 +152,7 @@ static size_t tick(struct arena *a)
 	uint32_t ticks;
 
 	lock_acquire(&a->lock);
+	free_deferred(a);
 	old = decay_tick(&a->decay, extent_dirty_bytes(a));
 	ticks = ++a->ticks;
 	lock_release(&a->lock);
@@ -255,6 +258,9 @@ NOINLINE void purger_tell(void)
 
 	if (now == PURGER_AWAKE || published() <= PURGE_START)
 		return;
+	/* A handler may have interrupted its thread where this would wait for it. */
+	if (now != PURGER_ASLEEP && (lock_is_mine(&purge_lock) || arena_any_mine()))
+		return;
 	if (now == PURGER_ABSENT)
 		pass_instead();
 	else if (now == PURGER_NONE)
@@ -269,6 +275,7 @@ static uint32_t next_tick(struct arena *a)
 	uint32_t now;
 
 	lock_acquire(&a->lock);
+	free_deferred(a);
 	now = ++a->ticks;
 	lock_release(&a->lock);
 	return now;

@@ -26,6 +26,8 @@ static struct lock registry_lock = LOCK_INIT(RANK_REGISTRY);
 static bool started;
 static struct record first;           /* the first thread must not wait for memory */
 static struct record shared;          /* of threads that find no memory for one */
+static struct record interrupted = { .thread.arena = &main_arena }; /* const: of a signal
+                                         handler whose thread is in registry_enter */
 static struct record *all, *look_next;
 static struct record *spare, *spare_end;
 static size_t records;
@@ -128,6 +130,8 @@ NOINLINE struct thread *registry_enter(void)
 	int saved = errno;
 	struct record *r;
 
+	if (lock_self != 0 && lock_is_mine(&registry_lock))
+		return &interrupted.thread;
 	lock_thread_begin();
 	lock_acquire(&registry_lock);
 	if (!started) {

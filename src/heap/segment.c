@@ -8,6 +8,7 @@
 
 /* An arena with so many segments uses huge pages for the next. */
 #define HUGE_FROM 16
+#define SPLITS_MOST 8192
 
 static void unlist(struct segments *all, struct segment *s)
 {
@@ -91,11 +92,23 @@ static void set_huge(struct arena *a, struct segment *s)
 
 	if (s->huge != wanted && os_advise_huge(window_address(unit), SEGMENT, wanted))
 		s->huge = wanted;
+	s->split = false;
 	for (size_t i = 0; i < SEGMENT_UNITS && s->huge; i++) {
 		segment_touch(a, unit + i, 0, UNIT);
 		segment_queue(a, unit + i);
 		s->freed_at[i] = (uint8_t)a->ticks;
 	}
+}
+
+bool segment_split(struct segment *s)
+{
+	static uint32_t splits; /* atomic: each may make two mappings more, which are few */
+	size_t unit = (size_t)(s - window.segments) * SEGMENT_UNITS;
+
+	s->split |= s->huge;
+	if (s->huge && __atomic_fetch_add(&splits, 1, __ATOMIC_RELAXED) < SPLITS_MOST)
+		s->huge = !os_advise_huge(window_address(unit), SEGMENT, false);
+	return s->split;
 }
 
 static struct segment *add_segment(struct arena *a)

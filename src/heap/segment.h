@@ -30,6 +30,7 @@ struct segment {
 	uint32_t queued_at;          /* tick */
 	bool queued;
 	bool huge;                   /* the system may back it by a huge page */
+	bool split;                  /* it did, until part of it went back */
 	uint16_t touched[SEGMENT_UNITS]; /* pages that may be resident */
 	uint16_t idle[SEGMENT_UNITS];
 	uint8_t freed_at[SEGMENT_UNITS]; /* tick in which its last slab ended, modulo 256 */
@@ -78,6 +79,13 @@ void segment_unmark(struct arena *a, size_t unit, size_t first, size_t end);
 void segment_queue(struct arena *a, size_t unit);
 /* The segment that waits longest, when it was queued at `tick` or before; else NULL. */
 struct segment *segment_unqueue(struct arena *a, uint32_t tick);
+
+/*
+ * A part of a segment is about to go back: from now on no huge page, which the system
+ * would fill again.  Returns whether there may have been one.  Without the lock, for
+ * pages that the purger holds.
+ */
+bool segment_split(struct segment *s);
 
 /* Gives a segment without units in use and pages in memory back to the window. */
 bool segment_retire(struct arena *a, struct segment *s);

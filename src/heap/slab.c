@@ -1,6 +1,7 @@
 #include "heap/slab.h"
 
 #include "heap/arena.h"
+#include "heap/heap.h"
 #include "heap/misuse.h"
 #include "heap/thread.h"
 
@@ -154,6 +155,9 @@ static struct slab *best(struct arena *a, unsigned class)
 unsigned slab_take(struct arena *a, unsigned class, void **blocks, unsigned want)
 {
 	unsigned got = 0;
+
+	if (unlikely(__atomic_load_n(&a->deferred, __ATOMIC_RELAXED) != NULL))
+		free_deferred(a);
 
 	while (got < want) {
 		struct slab *s = best(a, class);

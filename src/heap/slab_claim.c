@@ -63,9 +63,9 @@ static bool hide(struct arena *a, struct slab *s, const struct os_range *range)
 /* Runs of free units are one range. */
 static void add_range(struct claim *claim, struct os_range range)
 {
-	struct os_range *last = &claim->ranges[claim->count - 1];
+	struct os_range *last = claim->count != 0 ? &claim->ranges[claim->count - 1] : NULL;
 
-	if (claim->count != 0 && (char *)last->start + last->size == range.start &&
+	if (last != NULL && (char *)last->start + last->size == range.start &&
 	    slab_of_unit(window_unit(range.start)) == NULL &&
 	    slab_of_unit(window_unit(last->start)) == NULL)
 		last->size += range.size;
@@ -193,6 +193,20 @@ bool slab_claim_take(struct claim *claim, struct arena *a, uint32_t tick, bool a
 		a->slabs.freed = 0;
 	lock_release(&a->lock);
 	return looked != 0;
+}
+
+void slab_claim_split(const struct claim *claim, uint64_t *calls)
+{
+	for (unsigned i = 0, next; i < claim->count; i = next) {
+		struct segment *s = segment_of_unit(window_unit(claim->ranges[i].start));
+
+		/* The ranges of one segment; one that is whole needs nothing. */
+		for (next = i + 1; next < claim->count; next++)
+			if (segment_of_unit(window_unit(claim->ranges[next].start)) != s)
+				break;
+		if (claim->ranges[i].size < SEGMENT && segment_split(s))
+			os_split_huge(&claim->ranges[i], next - i, calls);
+	}
 }
 
 /* The pages of a range are resident after all. */

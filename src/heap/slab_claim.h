@@ -22,6 +22,9 @@
 bool slab_claim_take(struct claim *claim, struct arena *a, uint32_t tick, bool at_once,
                      size_t most);
 
+/* Makes ready for the system what is within huge pages; before the discard, no lock. */
+void slab_claim_split(const struct claim *claim, uint64_t *calls);
+
 /* Puts all back, with the arena's lock; called by claim_return. */
 void slab_claim_return(struct claim *claim, bool clean);
 

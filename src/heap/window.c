@@ -9,11 +9,20 @@
 #define WINDOW   ((size_t)1 << 40)
 #define SEGMENTS (WINDOW / SEGMENT)
 /*
- * Where it may begin: above what programs and other runtimes ask for by address, below
+ * Where it may lie: above what programs and other runtimes ask for by address, below
  * where the system puts mappings, and within what emulators and valgrind serve.
+ * Sanitizers keep their own records there, and have other places for a program's memory.
  */
+#if defined(__SANITIZE_ADDRESS__)
+#define LOWEST   ((uintptr_t)20 << 40)
+#define HIGHEST  ((uintptr_t)32 << 40)
+#elif defined(__SANITIZE_THREAD__)
+#define LOWEST   ((uintptr_t)0x7e80 << 32)
+#define HIGHEST  ((uintptr_t)0x7fa0 << 32)
+#else
 #define LOWEST   ((uintptr_t)2 << 40)
 #define HIGHEST  ((uintptr_t)14 << 40)
+#endif
 /* Segments that are opened at once: an eighth of those open, and at most so many. */
 #define STEP_PART 8
 #define STEP_MOST 16
@@ -108,7 +117,12 @@ struct segment *window_take_segment(void)
 {
 	struct segment *s;
 
-	lock_acquire(&window_lock);
+	/* A handler may have interrupted its thread in window_scrub. */
+	if (!lock_try(&window_lock)) {
+		if (lock_is_mine(&window_lock))
+			return NULL;
+		lock_acquire(&window_lock);
+	}
 	s = take();
 	lock_release(&window_lock);
 	return s;

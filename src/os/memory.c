@@ -99,7 +99,8 @@ bool os_advise_huge(void *start, size_t size, bool wanted)
 /* Whether one call can discard many ranges; cleared at the first refusal. */
 static bool vectored = true;
 
-static size_t discard_vector(const struct os_range *ranges, unsigned count, uint64_t *calls)
+static size_t advise_vector(const struct os_range *ranges, unsigned count, int advice,
+                            uint64_t *calls)
 {
 	struct iovec vector[VECTOR];
 	long result;
@@ -107,8 +108,7 @@ static size_t discard_vector(const struct os_range *ranges, unsigned count, uint
 	for (unsigned i = 0; i < count; i++)
 		vector[i] = (struct iovec){ ranges[i].start, ranges[i].size };
 	++*calls;
-	result = sys(SYS_process_madvise, PIDFD_SELF_THREAD_GROUP, vector, count,
-	             MADV_DONTNEED, 0);
+	result = sys(SYS_process_madvise, PIDFD_SELF_THREAD_GROUP, vector, count, advice, 0);
 	if (sys_failed(result)) {
 		/* ENOMEM or EINVAL may be about one range: the others still count. */
 		if (result == -EBADF || result == -ENOSYS || result == -EPERM)
@@ -119,19 +119,20 @@ static size_t discard_vector(const struct os_range *ranges, unsigned count, uint
 }
 
 /* One by one: what the vector left (it stops at the first it cannot do). */
-static size_t discard_each(const struct os_range *ranges, unsigned count, uint64_t *calls)
+static size_t advise_each(const struct os_range *ranges, unsigned count, int advice,
+                          uint64_t *calls)
 {
 	size_t done = 0;
 
 	for (unsigned i = 0; i < count; i++) {
 		++*calls;
-		if (!sys_failed(sys(SYS_madvise, ranges[i].start, ranges[i].size, MADV_DONTNEED)))
+		if (!sys_failed(sys(SYS_madvise, ranges[i].start, ranges[i].size, advice)))
 			done += ranges[i].size;
 	}
 	return done;
 }
 
-size_t os_discard(const struct os_range *ranges, unsigned count, uint64_t *calls)
+static size_t advise(const struct os_range *ranges, unsigned count, int advice, uint64_t *calls)
 {
 	size_t done = 0;
 
@@ -142,10 +143,21 @@ size_t os_discard(const struct os_range *ranges, unsigned count, uint64_t *calls
 		for (unsigned k = i; k < i + part; k++)
 			want += ranges[k].size;
 		if (part > 1 && __atomic_load_n(&vectored, __ATOMIC_RELAXED))
-			got = discard_vector(ranges + i, part, calls);
-		done += got == want ? got : discard_each(ranges + i, part, calls);
+			got = advise_vector(ranges + i, part, advice, calls);
+		done += got == want ? got : advise_each(ranges + i, part, advice, calls);
 	}
 	return done;
+}
+
+size_t os_discard(const struct os_range *ranges, unsigned count, uint64_t *calls)
+{
+	return advise(ranges, count, MADV_DONTNEED, calls);
+}
+
+/* What MADV_FREE does to pages is undone by the discard; but it splits huge ones first. */
+void os_split_huge(const struct os_range *ranges, unsigned count, uint64_t *calls)
+{
+	(void)advise(ranges, count, MADV_FREE, calls);
 }
 
 bool os_is_mapped(void *page)

@@ -58,6 +58,12 @@ bool os_advise_huge(void *start, size_t size, bool wanted);
  */
 size_t os_discard(const struct os_range *ranges, unsigned count, uint64_t *calls);
 
+/*
+ * To be called before os_discard of ranges within huge pages: without it they would leave
+ * the process, but stay with the huge page they are part of.  Linux 4.5.
+ */
+void os_split_huge(const struct os_range *ranges, unsigned count, uint64_t *calls);
+
 /* Whether there is anything at all at that page. */
 bool os_is_mapped(void *page);
 /* The bytes of these pages that are in memory. */

@@ -40,7 +40,7 @@ static char *touched(size_t bytes)
 /* Free chunks that pins keep apart, and from the top; returns the first. */
 static char *holes(unsigned count, size_t bytes)
 {
-	static char *blocks[1000];
+	static char *blocks[3 * OS_DISCARD_RANGES];
 
 	for (unsigned i = 0; i < count; i++) {
 		blocks[i] = touched(bytes);
