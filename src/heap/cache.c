@@ -347,8 +347,10 @@ void *cache_refill(struct thread *t, unsigned class)
 	got = from_heap(registry_arena(t), class, run, want, &chunks);
 	if (got > 1) {
 		/* The first is returned; the second will be next, so it goes last. */
+		void **slot = bin->top;
+
 		for (unsigned i = got - 1; i > 0; i--)
-			bin->top[got - 1 - i] = run[i];
+			*slot++ = run[i];
 		/* A slab's blocks have the mark if they ever were cached: to write it into the
 		 * others would touch pages that may never be used. */
 		for (unsigned i = 1; i < got && chunks; i++)

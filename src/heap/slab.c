@@ -100,6 +100,7 @@ static struct slab *make(struct arena *a, unsigned class)
 	set_bits(s);
 	set_bins(unit, units, thread_bin_offset(class));
 	a->slabs.units += units;
+	a->slabs.most_units = size_max(a->slabs.most_units, a->slabs.units);
 	enter_ring(a, s);
 	return s;
 }
@@ -219,13 +220,13 @@ static unsigned give_to(struct arena *a, struct slab *s, void **blocks, unsigned
 
 	do {
 		uint32_t index = (uint32_t)((offset / 16 * inverse) >> 32);
-		uint64_t bit = (uint64_t)1 << index % 64;
+		uint64_t word = bits[index / 64];
 
 		if (unlikely((size_t)index * size != offset || index >= number))
-			reject(s, blocks[given], "free");
-		if (unlikely(bits[index / 64] & bit))
-			misuse("free", blocks[given], "double free");
-		bits[index / 64] |= bit;
+			reject(s, start + offset, "free");
+		if (unlikely(word >> index % 64 & 1))
+			misuse("free", start + offset, "double free");
+		bits[index / 64] = word | (uint64_t)1 << index % 64;
 		if (index / 64 < first)
 			first = index / 64;
 		if (++given == count)

@@ -44,6 +44,8 @@ struct slabs {
 	struct slab *rings[SLAB_CLASSES][SLAB_RINGS];
 	size_t live_bytes;         /* in blocks handed out */
 	size_t units;              /* of all slabs */
+	size_t most_units;         /* the most that these ever were, or that statistics saw
+	                              with the free ones that may be resident */
 	size_t freed;              /* bytes given back since the purger saw none left */
 };
 

@@ -113,7 +113,7 @@ static void add_segments(const struct arena *a, struct arena_snapshot *out)
 				add_unit((size_t)(s - window.segments) * SEGMENT_UNITS + i, out);
 }
 
-static void fill_slabs(const struct arena *a, struct arena_snapshot *out)
+static void fill_slabs(struct arena *a, struct arena_snapshot *out)
 {
 	struct slab_sums *sums = &out->slabs;
 
@@ -133,7 +133,8 @@ static void fill_slabs(const struct arena *a, struct arena_snapshot *out)
 	out->free_bytes += sums->system_bytes - sums->live_bytes;
 	out->free_chunks += sums->free_blocks + sums->free_units;
 	out->system_bytes += sums->system_bytes;
-	out->max_system_bytes += sums->system_bytes;
+	a->slabs.most_units = size_max(a->slabs.most_units, sums->units + sums->free_units);
+	out->max_system_bytes += a->slabs.most_units * UNIT;
 	out->dirty_bytes += sums->free_resident_bytes;
 	out->address_space += sums->segments * SEGMENT;
 	out->address_space_writable += sums->segments * SEGMENT;

@@ -137,7 +137,7 @@ static void prepare(unsigned policy)
 	if (policy & IN_SLABS)
 		crime_sizes = (struct crime_sizes){ 33000, 40000, 60000 };
 	else
-		crime_sizes = (struct crime_sizes){ 24, 1000, 5000 };
+		crime_sizes = (struct crime_sizes){ 24, 900, 5000 };
 }
 
 int main(int argc, char **argv)

@@ -169,6 +169,20 @@ static void free_units_count_until_they_go(void)
 	EXPECT(snapshot().slabs.segments == 0 && snapshot().slabs.record_bytes == 0);
 }
 
+static void the_peak_stays(void)
+{
+	struct arena_snapshot s;
+
+	start(false);
+	get_many(1024, 3 * 64);
+	for (size_t i = 0; i < 3 * 64; i++)
+		cede_free(many[i]);
+	EXPECT(cede_release(0) == 3 * UNIT);
+	s = snapshot();
+	EXPECT(s.slabs.system_bytes == 0);
+	EXPECT(s.max_system_bytes == a->max_system_bytes + 3 * UNIT);
+}
+
 static struct arena_snapshot during;
 
 static void look(const struct os_range *ranges, unsigned count)
@@ -303,6 +317,7 @@ int main(void)
 		child_test(records_grow_by_bits),
 		child_test(whole_free_pages_are_resident_until_they_go),
 		child_test(free_units_count_until_they_go),
+		child_test(the_peak_stays),
 		child_test(blocks_that_the_purger_holds_are_free),
 		child_test(random_blocks_are_as_expected),
 	};
