@@ -55,6 +55,14 @@ static bool is_filled(const void *block, size_t bytes, const void *was)
 	return pattern_match(block, bytes, (uintptr_t)was) == bytes;
 }
 
+/* The purger may be at work. */
+static void audit(void)
+{
+	lock_acquire(&a->lock);
+	audit_arena(a);
+	lock_release(&a->lock);
+}
+
 /* Nothing is cached, and nothing lives in slabs or chunks. */
 static void ends_empty(void)
 {
@@ -62,7 +70,7 @@ static void ends_empty(void)
 	EXPECT(a->slabs.live_bytes == 0 && a->slabs.units == 0 && a->segments.count == 0);
 	EXPECT(a->region == NULL || (char *)a->top == (char *)a->region);
 	EXPECT(__atomic_load_n(&mapped.blocks, __ATOMIC_RELAXED) == 0);
-	audit_arena(a);
+	audit();
 }
 
 static size_t held(size_t bytes)
@@ -153,7 +161,7 @@ static void aligned_requests(bool caching)
 					cede_free(blocks[i]);
 			}
 		}
-		audit_arena(a);
+		audit();
 	}
 	ends_empty();
 }
@@ -337,7 +345,7 @@ static void sizes_at_random(void)
 			cede_free(live[i].block);
 		live[i].block = NULL;
 		if (round % 1000 == 0)
-			audit_arena(a);
+			audit();
 	}
 	for (size_t i = 0; i < 1000; i++)
 		cede_free(live[i].block);
@@ -365,7 +373,7 @@ static void without_a_window_all_are_chunks(void)
 		for (size_t i = 0; i < 3000; i++)
 			cede_free(many[i]);
 		(void)cede_malloc_trim(0);
-		audit_arena(a);
+		audit();
 	}
 }
 
