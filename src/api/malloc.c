@@ -68,7 +68,7 @@ static NOINLINE struct chunk *alloc_again(struct arena *a, size_t alignment, siz
  */
 static inline size_t chunk_size_of(size_t bytes)
 {
-	return request_to_size(slabs_on && bytes <= CLASS_EVEN ? align_up(bytes, CLASS_STEP) : bytes);
+	return request_to_size(slabs_are_on() && bytes <= CLASS_EVEN ? align_up(bytes, CLASS_STEP) : bytes);
 }
 
 /*
@@ -139,7 +139,7 @@ static NOINLINE void *malloc_direct(size_t bytes)
 
 	if (too_large(bytes))
 		return out_of_memory();
-	if (slabs_on && bytes <= SLAB_LARGEST)
+	if (slabs_are_on() && bytes <= SLAB_LARGEST)
 		block = slab_direct(bytes);
 	if (block == NULL)
 		block = chunk_direct(chunk_size_of(bytes));
@@ -166,14 +166,14 @@ static NOINLINE void *malloc_refill(size_t bytes)
 /* In classic straight on. */
 NOINLINE void *malloc_slow(size_t bytes)
 {
-	return likely(slabs_on) ? malloc_refill(bytes) : malloc_classic(bytes);
+	return likely(slabs_are_on()) ? malloc_refill(bytes) : malloc_classic(bytes);
 }
 
 NOINLINE void *malloc_larger(size_t bytes)
 {
 	void *block;
 
-	if (unlikely(!slabs_on))
+	if (unlikely(!slabs_are_on()))
 		return malloc_classic(bytes);
 	if (bytes > CLASS_LARGEST)
 		return malloc_direct(bytes);
@@ -280,7 +280,7 @@ NOINLINE void malloc_free_slow(void *block)
 {
 	if (unlikely(block == NULL))
 		return;
-	if (unlikely(!slabs_on))
+	if (unlikely(!slabs_are_on()))
 		free_chunk_direct(block);
 	else if (unlikely(!cache_is_on()))
 		free_direct(block);
@@ -302,7 +302,7 @@ EXPORT void *cede_calloc(size_t count, size_t each)
 	if (unlikely(__builtin_mul_overflow(count, each, &bytes)) || too_large(bytes))
 		return out_of_memory();
 	(void)registry_self(); /* what follows is decided at the start */
-	if (bytes <= CLASS_LARGEST && slabs_on) {
+	if (bytes <= CLASS_LARGEST && slabs_are_on()) {
 		void *block = cede_malloc(bytes);
 
 		return block != NULL ? memset(block, 0, bytes) : NULL;
@@ -416,7 +416,7 @@ static unsigned aligned_class(size_t alignment, size_t bytes)
 {
 	unsigned class;
 
-	if (!slabs_on || alignment > SLAB_LARGEST || bytes > SLAB_LARGEST)
+	if (!slabs_are_on() || alignment > SLAB_LARGEST || bytes > SLAB_LARGEST)
 		return CLASS_NONE;
 	class = class_of_request(bytes < alignment ? alignment : bytes);
 	while (class < SLAB_CLASSES && class_sizes[class] % alignment != 0)

@@ -124,7 +124,7 @@ static unsigned from_heap(struct arena *a, unsigned class, void **blocks, unsign
 	*chunks = false;
 	if (!lock_try(&a->lock) && !arena_enter_slow(a))
 		return 0;
-	if (class < SLAB_CLASSES && slabs_on)
+	if (class < SLAB_CLASSES && slabs_are_on())
 		got = slab_take(a, class, blocks, want);
 	if (got == 0) {
 		got = chunks_from(a, class, blocks, want);

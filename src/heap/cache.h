@@ -160,9 +160,9 @@ static inline bool cache_put(void *block)
 	uintptr_t step = window_step(block);
 	struct thread *t = thread_self;
 
-	if (unlikely(step >= window.steps))
+	if (unlikely(step >= WINDOW_READ(window.steps)))
 		return false;
-	return cache_push(t, (struct cache_bin *)((char *)t->bins + window.bins[step >> 12]), block);
+	return cache_push(t, (struct cache_bin *)((char *)t->bins + WINDOW_READ(window.bins[step >> 12])), block);
 }
 
 /* The same for any block that holds at least so many bytes, at most CLASS_EVEN. */

@@ -35,9 +35,9 @@ void heap_start(void)
 		settings.mmap_threshold = MAX_MMAP_THRESHOLD;
 	arena_init(&main_arena, 0);
 	main_arena.contiguous = true;
-	slabs_on = policy_is_default();
 	cache_configure();
 	fork_register();
+	__atomic_store_n(&slabs_on, policy_is_default(), __ATOMIC_RELEASE);
 }
 
 _Noreturn COLD void misuse(const char *function, const void *block, const char *what)

@@ -143,7 +143,7 @@ NOINLINE struct thread *registry_enter(void)
 		lock_alive(r);
 		r->thread.caching = policy_is_default();
 		/* Without a cache the fast paths need not look any further. */
-		r->thread.busy = !r->thread.caching;
+		__atomic_store_n(&r->thread.busy, !r->thread.caching, __ATOMIC_RELAXED);
 		__atomic_store_n(&r->thread.arena, arena_attach(), __ATOMIC_RELAXED);
 	} else {
 		r = &shared;

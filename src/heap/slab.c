@@ -131,7 +131,7 @@ static unsigned take_from(struct arena *a, struct slab *s, void **blocks, unsign
 
 		for (; left != 0 && got < want; left &= left - 1)
 			blocks[got++] = from + (unsigned)__builtin_ctzll(left) * size;
-		s->bits[word] = left;
+		__atomic_store_n(&s->bits[word], left, __ATOMIC_RELAXED);
 	}
 	last = blocks[got - 1];
 	s->first = (uint16_t)(word - 1);
@@ -226,7 +226,7 @@ static unsigned give_to(struct arena *a, struct slab *s, void **blocks, unsigned
 			reject(s, start + offset, "free");
 		if (unlikely(word >> index % 64 & 1))
 			misuse("free", start + offset, "double free");
-		bits[index / 64] = word | (uint64_t)1 << index % 64;
+		__atomic_store_n(&bits[index / 64], word | (uint64_t)1 << index % 64, __ATOMIC_RELAXED);
 		if (index / 64 < first)
 			first = index / 64;
 		if (++given == count)
@@ -284,12 +284,10 @@ bool slab_range_is(const struct slab *s, uint32_t from, uint32_t to, bool is_fre
 static void set_range(struct slab *s, uint32_t from, uint32_t to, bool is_free)
 {
 	for (uint32_t i = from, next; i < to; i = next) {
-		uint64_t mask = part(i, to, &next);
+		uint64_t mask = part(i, to, &next), word = s->bits[i / 64];
 
-		if (is_free)
-			s->bits[i / 64] |= mask;
-		else
-			s->bits[i / 64] &= ~mask;
+		__atomic_store_n(&s->bits[i / 64], is_free ? word | mask : word & ~mask,
+		                 __ATOMIC_RELAXED);
 	}
 }
 

@@ -49,8 +49,14 @@ struct slabs {
 	size_t freed;              /* bytes given back since the purger saw none left */
 };
 
-/* Whether the policy has slabs, and caches; const after start-up, true before. */
+/* Whether the policy has slabs, and caches; const after start-up, true before.  Atomic. */
 extern bool slabs_on HIDDEN;
+
+/* What start-up settled before it said no is settled. */
+static inline bool slabs_are_on(void)
+{
+	return __atomic_load_n(&slabs_on, __ATOMIC_ACQUIRE);
+}
 
 #define SLAB_UNITS_MOST 8
 
