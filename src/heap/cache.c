@@ -273,7 +273,8 @@ static void end(struct thread *t)
 static size_t thread_bytes(const struct thread *t)
 {
 	const struct arena *a = registry_arena(t);
-	size_t has = (a->system_bytes + a->slabs.live_bytes) * arena_count();
+	size_t has = (__atomic_load_n(&a->system_bytes, __ATOMIC_RELAXED) +
+	              __atomic_load_n(&a->slabs.live_bytes, __ATOMIC_RELAXED)) * arena_count();
 	size_t threads = registry_count(), most = size_max(TOTAL_BYTES / threads, FIRST_BYTES);
 	size_t share = size_max(size_max(has / 2, TOTAL_LEAST) / threads, THREAD_LEAST);
 
