@@ -75,6 +75,9 @@ static bool open_part(struct part *p, size_t count)
 	if (to > p->open) {
 		if (!os_map_at(p->start + p->open, to - p->open))
 			return false;
+		/* Where the system would take huge pages unasked, one touch fills 2 MiB that
+		 * nobody knows of; an arena that wants them says so (segment.c). */
+		(void)os_advise_huge(p->start + p->open, to - p->open, false);
 		p->open = to;
 	}
 	return true;
@@ -91,10 +94,6 @@ static bool open_segments(size_t step)
 	for (size_t i = 0; i < PARTS; i++)
 		if (!open_part(&parts[i], to))
 			return false;
-	/* Where the system would take huge pages unasked, one touch fills 2 MiB that nobody
-	 * knows of; an arena that wants them says so (segment.c). */
-	(void)os_advise_huge((char *)window.base + segments_open * SEGMENT,
-	                     (to - segments_open) * SEGMENT, false);
 	segments_open = to;
 	__atomic_store_n(&window.steps, to * SEGMENT / 16, __ATOMIC_RELEASE);
 	return true;
