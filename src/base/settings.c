@@ -241,12 +241,19 @@ static bool option_set_background(struct settings *s, struct span value)
 	return true;
 }
 
+static bool option_set_huge(struct settings *s, struct span value)
+{
+	s->huge = span_is(value, "on");
+	return s->huge || span_is(value, "off");
+}
+
 static const struct option {
 	const char *name, *values;
 	bool (*set)(struct settings *s, struct span value);
 } options[] = {
 	{ "policy", "default or classic", option_set_policy },
 	{ "background", "on or off", option_set_background },
+	{ "huge", "on or off", option_set_huge },
 };
 
 #define OPTIONS (sizeof(options) / sizeof(options[0]))

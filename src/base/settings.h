@@ -27,6 +27,7 @@ enum policy { POLICY_DEFAULT, POLICY_CLASSIC };
 struct settings {
 	enum policy policy;
 	bool background;         /* may the purger have its thread? */
+	bool huge;               /* may slabs of large arenas lie on huge pages? */
 	bool dynamic_threshold;  /* false once any of the next four was set */
 	bool trim_threshold_set; /* the user chose it: then free trims the top at once */
 	size_t trim_threshold;   /* bytes; SIZE_MAX: never */

@@ -1,6 +1,7 @@
 #include "heap/segment.h"
 
 #include "heap/arena.h"
+#include "heap/heap.h"
 #include "os/os.h"
 
 /* Segments that are looked at for several units side by side, of each list. */
@@ -87,7 +88,7 @@ static struct segment *find(struct segments *all, unsigned count, uint32_t *star
  */
 static void set_huge(struct arena *a, struct segment *s)
 {
-	bool wanted = a->segments.count >= HUGE_FROM;
+	bool wanted = settings.huge && a->segments.count >= HUGE_FROM;
 	size_t unit = (size_t)(s - window.segments) * SEGMENT_UNITS;
 
 	if (s->huge != wanted && os_advise_huge(window_address(unit), SEGMENT, wanted))

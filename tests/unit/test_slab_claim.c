@@ -503,6 +503,7 @@ static void huge_pages_leave_nothing_behind(void)
 	unsigned class = class_of_request(8192), count = 0;
 
 	start();
+	settings.huge = true;
 	/* Of the first that may be one, a single block; the system may have none. */
 	do
 		take(class, blocks + count++, 1);
