@@ -33,6 +33,8 @@ const char *cede_version(void);
  *   background=on|off        whether the default policy may start its thread;
  *                            when off, or when the thread cannot be made,
  *                            memory goes back on slow paths of malloc and free
+ *   huge=off|on              whether slabs of large arenas (above 32 MiB) ask for
+ *                            huge pages
  *
  * A program defines it as:  const char *cede_options = "policy=classic";
  */
