@@ -186,19 +186,6 @@ static void child(uintptr_t number)
 	_exit(0);
 }
 
-static void fork_one(uintptr_t number)
-{
-	pid_t pid = fork();
-	int status;
-
-	CHECK(pid >= 0);
-	if (pid == 0)
-		child(number);
-	CHECK(waitpid(pid, &status, 0) == pid);
-	CHECK_THAT(status == 0, "child %lu ended with wait status %#x", (unsigned long)number,
-	           (unsigned)status);
-}
-
 static time_t seconds_now(void)
 {
 	struct timespec now;
@@ -224,7 +211,7 @@ int main(int argc, char **argv)
 		CHECK(pthread_create(&threads[i], NULL, work_and_sleep, (void *)(i + 1)) == 0);
 	CHECK(pthread_create(&meddler, NULL, meddle, NULL) == 0);
 	while (seconds_now() < end) {
-		fork_one(1000 + (NEWCOMERS + 1) * forks++);
+		process_fork(child, 1000 + (NEWCOMERS + 1) * forks++);
 		process_sleep_ms(FORK_MS);
 	}
 	stop = true;

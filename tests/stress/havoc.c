@@ -309,19 +309,6 @@ static void child(uintptr_t number)
 	_exit(0);
 }
 
-static void fork_one(uintptr_t number)
-{
-	pid_t pid = fork();
-	int status;
-
-	CHECK(pid >= 0);
-	if (pid == 0)
-		child(number);
-	CHECK(waitpid(pid, &status, 0) == pid);
-	CHECK_THAT(status == 0, "child %lu ended with wait status %#x", (unsigned long)number,
-	           (unsigned)status);
-}
-
 static uint64_t now_ms(void)
 {
 	struct timespec now;
@@ -342,7 +329,7 @@ static void run_round(uintptr_t number)
 		CHECK(pthread_create(&threads[i], NULL, i < workers ? worker : others[i - workers],
 		                     (void *)(number * 1000 + i)) == 0);
 	while (now_ms() < end) {
-		fork_one(number * 100000 + forks++);
+		process_fork(child, number * 100000 + forks++);
 		process_sleep_ms(FORK_MS);
 	}
 	stop = true;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include "support/check.h"
@@ -61,4 +62,17 @@ void process_sleep_ms(unsigned ms)
 
 	while (nanosleep(&left, &left) != 0)
 		CHECK(errno == EINTR);
+}
+
+void process_fork(void (*run)(uintptr_t), uintptr_t number)
+{
+	pid_t pid = fork();
+	int status;
+
+	CHECK(pid >= 0);
+	if (pid == 0)
+		run(number);
+	CHECK(waitpid(pid, &status, 0) == pid);
+	CHECK_THAT(status == 0, "child %lu ended with wait status %#x", (unsigned long)number,
+	           (unsigned)status);
 }

@@ -6,6 +6,7 @@
 #define TESTS_SUPPORT_PROCESS_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* Resident anonymous bytes, exactly (smaps_rollup). */
@@ -15,5 +16,8 @@ size_t process_anonymous(void);
 size_t process_threads(pid_t *ids, size_t limit);
 
 void process_sleep_ms(unsigned ms);
+
+/* Runs `run`, which must exit, in a child; the child must end with status 0. */
+void process_fork(void (*run)(uintptr_t), uintptr_t number);
 
 #endif
