@@ -161,7 +161,7 @@ struct arena *arena_other(struct arena *avoid)
 
 	/* A handler must not wait here for who waits for what its thread holds. */
 	if (!lock_try(&arenas_lock)) {
-		if (arena_any_mine())
+		if (lock_is_mine(&arenas_lock) || arena_any_mine())
 			return avoid;
 		lock_acquire(&arenas_lock);
 	}

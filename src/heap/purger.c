@@ -292,23 +292,32 @@ void purger_release_spares(size_t want)
 	}
 }
 
+/*
+ * Up to `max` bytes of an arena.  Once more than once: what merges as it is returned may
+ * leave a page, and two runs of pages of a slab that share a block go one at a time.
+ * But not for ever beside threads that go on freeing.
+ */
+static size_t release_arena(struct arena *a, size_t max)
+{
+	size_t gone = 0, went = 1;
+
+	for (int round = 0; round < RELEASE_ROUNDS && gone < max && went != 0; round++) {
+		uint32_t before = next_tick(a) - 1;
+
+		went = give_back(a, size_min(dirty_now(a), max - gone));
+		if (gone + went < max)
+			went += give_back_slabs(a, before, true, max - gone - went);
+		gone += went;
+	}
+	return gone;
+}
+
 size_t purger_release(size_t max)
 {
 	size_t gone = give_back_spares(max);
 
-	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a)) {
-		/* Once more than once: what merges as it is returned may leave a page.
-		 * But not for ever beside threads that go on freeing. */
-		for (int round = 0; round < RELEASE_ROUNDS && gone < max; round++) {
-			size_t dirty = dirty_now(a);
-
-			if (dirty == 0)
-				break;
-			gone += give_back(a, size_min(dirty, max - gone));
-		}
-		if (gone < max)
-			gone += give_back_slabs(a, next_tick(a) - 1, true, max - gone);
-	}
+	for (struct arena *a = &main_arena; a != NULL && gone < max; a = arena_following(a))
+		gone += release_arena(a, max - gone);
 	scrub_window();
 	return gone;
 }
