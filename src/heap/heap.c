@@ -19,7 +19,6 @@ static void warn(const char *line)
 
 void heap_start(void)
 {
-	os_init();
 	settings_init(&settings);
 	if (&cede_options != NULL && cede_options != NULL)
 		settings_read_options(&settings, cede_options, warn);

@@ -1,7 +1,6 @@
 #include "os/os.h"
 
 #include <errno.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -22,16 +21,6 @@
 #define sys_map(...)   sys(SYS_mmap, __VA_ARGS__)
 #define sys_unmap(...) sys(SYS_munmap, __VA_ARGS__)
 #endif
-
-size_t os_page_size = 4096;
-
-void os_init(void)
-{
-	unsigned long size = getauxval(AT_PAGESZ);
-
-	if (size != 0)
-		os_page_size = size;
-}
 
 void *os_sbrk(intptr_t increment)
 {

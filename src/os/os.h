@@ -18,9 +18,8 @@
 
 /* ---- memory (os/memory.c); sizes and addresses in whole pages ---- */
 
-/* Bytes in a page of the system; set by os_init, before which it is 4096. */
-extern size_t os_page_size HIDDEN;
-void os_init(void);
+/* Bytes in a page of the system: x86-64 has no other. */
+static const size_t os_page_size = 4096;
 
 /*
  * Moves the break by libc's sbrk, because libc keeps the break in a variable of
