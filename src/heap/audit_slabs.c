@@ -119,7 +119,7 @@ static void audit_segments(const struct arena *a, struct slab_tally *t)
 		CHECK((a->segments.nonempty >> n & 1) == (first != NULL));
 		for (const struct segment *s = first; s != NULL; prev = s, s = s->next) {
 			CHECK(s->prev == prev);
-			CHECK((unsigned)__builtin_popcount(s->free) == n);
+			CHECK(s->free_units == n && (unsigned)__builtin_popcount(s->free) == n);
 			audit_segment(a, s, t);
 		}
 	}

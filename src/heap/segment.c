@@ -13,7 +13,7 @@
 
 static void unlist(struct segments *all, struct segment *s)
 {
-	unsigned n = (unsigned)__builtin_popcount(s->free);
+	unsigned n = s->free_units;
 
 	if (s->prev != NULL)
 		s->prev->next = s->next;
@@ -27,7 +27,7 @@ static void unlist(struct segments *all, struct segment *s)
 
 static void list(struct segments *all, struct segment *s)
 {
-	unsigned n = (unsigned)__builtin_popcount(s->free);
+	unsigned n = s->free_units;
 
 	s->prev = NULL;
 	s->next = all->by_free[n];
@@ -37,21 +37,30 @@ static void list(struct segments *all, struct segment *s)
 	all->nonempty |= (uint64_t)1 << n;
 }
 
-static void set_free(struct arena *a, struct segment *s, uint32_t free)
+/* `count` units of the segment from `unit` on are free from now on, or no longer. */
+static void add_free(struct arena *a, struct segment *s, size_t unit, unsigned count)
 {
 	unlist(&a->segments, s);
-	s->free = free;
+	s->free |= segment_bits(unit, count);
+	s->free_units = (uint8_t)(s->free_units + count);
+	list(&a->segments, s);
+}
+
+static void take_free(struct arena *a, struct segment *s, size_t unit, unsigned count)
+{
+	unlist(&a->segments, s);
+	s->free &= ~segment_bits(unit, count);
+	s->free_units = (uint8_t)(s->free_units - count);
 	list(&a->segments, s);
 }
 
 /* Where a run of `count` free units begins, a bit each, at multiples of count. */
 static uint32_t runs(uint32_t free, unsigned count)
 {
-	if (count >= 4) {
-		free &= free >> 1;
-		free &= free >> 2;
-		free &= 0x11111111;
-	}
+	if (count >= 2)
+		free &= free >> 1 & 0x55555555;
+	if (count >= 4)
+		free &= free >> 2 & 0x11111111;
 	if (count == 8)
 		free &= free >> 4 & 0x01010101;
 	return free;
@@ -120,6 +129,7 @@ static struct segment *add_segment(struct arena *a)
 		return NULL;
 	s->arena = a;
 	s->free = ~(uint32_t)0;
+	s->free_units = SEGMENT_UNITS;
 	set_huge(a, s);
 	list(&a->segments, s);
 	a->segments.count++;
@@ -139,7 +149,7 @@ size_t segment_take_units(struct arena *a, unsigned count)
 		starts = 1;
 	}
 	unit = (size_t)(s - window.segments) * SEGMENT_UNITS + best_run(s, starts);
-	set_free(a, s, s->free & ~segment_bits(unit, count));
+	take_free(a, s, unit, count);
 	return unit;
 }
 
@@ -147,7 +157,7 @@ void segment_return_units(struct arena *a, size_t unit, unsigned count)
 {
 	struct segment *s = segment_of_unit(unit);
 
-	set_free(a, s, s->free | segment_bits(unit, count));
+	add_free(a, s, unit, count);
 	for (size_t u = unit; u < unit + count; u++) {
 		segment_queue(a, u);
 		s->freed_at[u % SEGMENT_UNITS] = (uint8_t)a->ticks;
@@ -158,14 +168,15 @@ void segment_hide_unit(struct arena *a, size_t unit)
 {
 	struct segment *s = segment_of_unit(unit);
 
-	set_free(a, s, s->free & ~segment_bits(unit, 1));
+	take_free(a, s, unit, 1);
 }
 
 void segment_show_unit(struct arena *a, size_t unit)
 {
 	struct segment *s = segment_of_unit(unit);
 
-	set_free(a, s, s->free | segment_bits(unit, 1));
+	if ((s->free & segment_bits(unit, 1)) == 0)
+		add_free(a, s, unit, 1);
 }
 
 void segment_mark(struct arena *a, size_t unit, uint16_t pages)

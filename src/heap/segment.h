@@ -28,6 +28,7 @@ struct segment {
 	uint32_t free;               /* units that no slab has, a bit each */
 	uint32_t pending;            /* units that the purger is to look at */
 	uint32_t queued_at;          /* tick */
+	uint8_t free_units;          /* how many: the list */
 	bool queued;
 	bool huge;                   /* the system may back it by a huge page */
 	bool split;                  /* it did, until part of it went back */
@@ -64,7 +65,7 @@ static inline struct segment *segment_of_unit(size_t unit)
 size_t segment_take_units(struct arena *a, unsigned count);
 void segment_return_units(struct arena *a, size_t unit, unsigned count);
 
-/* Free units leave their segment for the purger's hands, or come back. */
+/* A free unit leaves its segment for the purger's hands, or comes back: once or more. */
 void segment_hide_unit(struct arena *a, size_t unit);
 void segment_show_unit(struct arena *a, size_t unit);
 

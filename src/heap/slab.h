@@ -62,7 +62,7 @@ static inline bool slabs_are_on(void)
 
 static inline unsigned slab_class_units(uint32_t size)
 {
-	return size <= 1024 ? 1 : size <= 8192 ? 4 : SLAB_UNITS_MOST;
+	return size <= 4096 ? 1 : size <= 8192 ? 2 : SLAB_UNITS_MOST;
 }
 
 /* The slab of an address within the window; it may be none. */

@@ -99,8 +99,7 @@ static void add_unit(size_t unit, struct arena_snapshot *out)
 	} else {
 		if (window.slabs[unit].back == 0)
 			add_slab(s, out);
-		if (s->free != 0)
-			pages = free_pages(s, unit, touched);
+		pages = free_pages(s, unit, touched);
 	}
 	out->slabs.free_resident_bytes += pages * os_page_size;
 }

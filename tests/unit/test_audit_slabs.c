@@ -53,7 +53,7 @@ static void plant(void)
 	large = slab_at(more[0]);
 	first = segment_of_unit((size_t)(full - window.slabs));
 	second = segment_of_unit(window_unit(more[LARGE_COUNT - 1]));
-	EXPECT(second != first && large->units == 4 && !second->queued);
+	EXPECT(second != first && large->units == 2 && !second->queued);
 	EXPECT(full->ring == SLAB_RINGS && some->ring == 0 && most->ring == 2);
 	audit_arena(a);
 	dprintf(2, "sound\n");
@@ -299,17 +299,17 @@ static void slab_of_fewer_blocks(void)
 
 static void slab_unit_of_another_bin(void)
 {
-	window.bins[large - window.slabs + 2] = thread_bin_offset(0);
+	window.bins[large - window.slabs + 1] = thread_bin_offset(0);
 }
 
 static void slab_unit_without_a_bin(void)
 {
-	window.bins[large - window.slabs + 3] = 0;
+	window.bins[large - window.slabs + 1] = 0;
 }
 
 static void slab_unit_that_leads_elsewhere(void)
 {
-	large[2].back = 1;
+	large[1].back = 0;
 }
 
 static void free_unit_with_a_bin(void)
