@@ -15,12 +15,15 @@
  */
 #define SMALL_SLOTS   16
 #define CLASS_SLOTS   2048
-#define FIRST_BYTES   ((size_t)64 << 10)
+#define FIRST_BYTES   ((size_t)4 << 10)
 #define FIRST_MARK    ((size_t)4 << 10)
 #define THREAD_BYTES  ((size_t)1 << 20)
-#define TOTAL_BYTES   ((size_t)48 << 20)
+#define TOTAL_BYTES   ((size_t)32 << 20)
+#define THREAD_FLOOR  ((size_t)64 << 10)
 #define THREAD_LEAST  ((size_t)192 << 10)
 #define TOTAL_LEAST   ((size_t)2 << 20)
+#define PATIENCE      64 /* times that a bin could not grow */
+#define PATIENCE_MOST 512
 #define RUN           64 /* blocks that move under one lock of an arena */
 
 bool cache_on;
@@ -275,25 +278,82 @@ static size_t thread_bytes(const struct thread *t)
 	const struct arena *a = registry_arena(t);
 	size_t has = (__atomic_load_n(&a->system_bytes, __ATOMIC_RELAXED) +
 	              __atomic_load_n(&a->slabs.live_bytes, __ATOMIC_RELAXED)) * arena_count();
-	size_t threads = registry_count(), most = size_max(TOTAL_BYTES / threads, FIRST_BYTES);
+	size_t threads = registry_count(), most = size_max(TOTAL_BYTES / threads, THREAD_FLOOR);
 	size_t share = size_max(size_max(has / 2, TOTAL_LEAST) / threads, THREAD_LEAST);
 
 	return size_min(size_min(share, most), THREAD_BYTES);
+}
+
+/* A bin gives its blocks and its array up. */
+static void empty(struct thread *t, unsigned class)
+{
+	size_t known = t->full[class] * class_sizes[class];
+
+	if (held(t, class) != 0)
+		flush(t, class, held(t, class));
+	t->reserved -= t->capacity[class] * class_sizes[class];
+	t->counted -= known;
+	__atomic_sub_fetch(&cache_free_bytes, known, __ATOMIC_SEQ_CST);
+	/* In this order for the child of a fork: cache_fork_child. */
+	t->capacity[class] = t->mark[class] = t->full[class] = 0;
+	t->ramp[class] = 0;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	__atomic_store_n(&thread_bin(t, class)->top, NULL, __ATOMIC_RELAXED);
+}
+
+/* Bins that are as they were at the last look make room for `class`. */
+static void empty_idle(struct thread *t, unsigned class)
+{
+	for (unsigned c = 0; c < CLASSES; c++) {
+		size_t count = held(t, c);
+		uintptr_t now = count == 0 ? 0 : (uintptr_t)thread_bin(t, c)->top[-1] / CLASS_STEP;
+
+		now = now * 31 + count + 1;
+		if (c != class && t->capacity[c] != 0 && t->seen[c] == (uint32_t)now) {
+			empty(t, c);
+			set_bounds(t, c);
+		}
+		t->seen[c] = (uint32_t)now;
+	}
+}
+
+/*
+ * Bytes that the arrays of a thread may hold beside what they do.  Where `more` are too
+ * many for `class`, what is idle is looked for: now and then, and ever more seldom while
+ * that finds little, for then all classes are in use at once.
+ */
+static size_t bytes_left(struct thread *t, unsigned class, size_t more)
+{
+	size_t before = t->reserved;
+
+	if (t->reserved + more <= t->most || ++t->refusals >= t->patience) {
+		t->refusals = 0;
+		t->most = thread_bytes(t);
+		if (t->reserved + more > t->most) {
+			empty_idle(t, class);
+			if (before - t->reserved >= t->most / 4)
+				t->patience = PATIENCE;
+			else
+				t->patience = (uint16_t)size_min(t->patience + PATIENCE, PATIENCE_MOST);
+		}
+	}
+	return t->most > t->reserved ? t->most - t->reserved : 0;
 }
 
 /* Doubles a bin's capacity, as far as its class and the thread may hold so much. */
 static bool grow(struct thread *t, unsigned class)
 {
 	struct cache_bin *bin = thread_bin(t, class);
-	size_t count = held(t, class), old = t->capacity[class], most = thread_bytes(t);
-	size_t left = most > t->reserved ? (most - t->reserved) / class_sizes[class] : 0;
+	size_t count = held(t, class), old = t->capacity[class], size = class_sizes[class];
 	size_t capacity = old == 0 ? first_slots(class) : size_min(2 * old, most_slots(class));
 	void **before = old == 0 ? NULL : array_of(t, class), **after;
 
-	capacity = size_min(capacity, old + left);
+	if (capacity == old)
+		return false;
+	capacity = size_min(capacity, old + bytes_left(t, class, (capacity - old) * size) / size);
 	if (capacity <= old)
 		return false;
-	t->reserved += (capacity - old) * class_sizes[class];
+	t->reserved += (capacity - old) * size;
 	t->capacity[class] = (uint16_t)capacity;
 	after = array_of(t, class);
 	if (after != before && count != 0)
@@ -406,18 +466,9 @@ static void empty_all(struct thread *t)
 	struct os_range slots = { t->slots, slots_bytes() };
 	uint64_t calls = 0;
 
-	for (unsigned c = 0; c < CLASSES; c++) {
-		if (held(t, c) != 0)
-			flush(t, c, held(t, c));
-		/* In this order for the child of a fork: cache_fork_child. */
-		t->capacity[c] = t->mark[c] = t->full[c] = 0;
-		t->ramp[c] = 0;
-		__atomic_signal_fence(__ATOMIC_SEQ_CST);
-		__atomic_store_n(&thread_bin(t, c)->top, NULL, __ATOMIC_RELAXED);
-	}
-	t->reserved = 0;
-	__atomic_sub_fetch(&cache_free_bytes, t->counted, __ATOMIC_SEQ_CST);
-	t->counted = 0;
+	for (unsigned c = 0; c < CLASSES; c++)
+		if (t->capacity[c] != 0)
+			empty(t, c);
 	if (t->slots != NULL)
 		(void)os_discard(&slots, 1, &calls);
 }

@@ -34,12 +34,16 @@ struct thread {
 	struct lock cache_lock;
 	void **slots;        /* memory of the bins' arrays */
 	size_t reserved;     /* bytes that the capacities below may hold */
+	size_t most;         /* and might, when that was last worked out */
 	size_t counted;      /* its part of cache_free_bytes: `full` of all bins */
 	bool tell;           /* the purger is to be told once the lock is released */
 	uint16_t capacity[CLASSES];
 	uint16_t mark[CLASSES];        /* limit - base: the owner stops here, to count */
 	uint16_t full[CLASSES];        /* the mark before: so many were cached at once */
 	uint8_t ramp[CLASSES];         /* blocks of the next refill */
+	uint32_t seen[CLASSES];        /* what it held when idle bins were last looked for */
+	uint16_t refusals;             /* times that a bin could not grow for the others, */
+	uint16_t patience;             /* of so many until idle bins are looked for */
 	uintptr_t witness;             /* what the purger saw at its last tick; atomic */
 	uint32_t refused;              /* ticks that found it unchanged, but at work */
 	_Alignas(sizeof(struct cache_bin)) struct cache_bin

@@ -25,7 +25,7 @@
 /* What the module promises, stated again. */
 #define MOST_SLOTS       2048
 #define MOST_OF_A_THREAD (1 * MIB)
-#define MOST_OF_ALL      (48 * MIB)
+#define MOST_OF_ALL      (32 * MIB)
 #define MOST_AT_ONCE     64
 
 #define LARGEST CLASS_LARGEST /* request that is cached */
@@ -123,11 +123,11 @@ static void refills_double_to_half_of_what_fits(void)
 	audit_arena(a);
 }
 
-/* The first array holds 64 KiB, sixteen blocks at most, and one at least. */
+/* The first array holds 4 KiB, sixteen blocks at most, and one at least. */
 static void the_first_array_is_small(void)
 {
-	static const size_t requests[] = { 24, 1000, 4000, 8184, 16376, 32760, LARGEST };
-	static const unsigned slots[] = { 16, 16, 16, 8, 4, 2, 1 };
+	static const size_t requests[] = { 24, 250, 500, 1000, 2000, 4000, LARGEST };
+	static const unsigned slots[] = { 16, 16, 8, 4, 2, 1, 1 };
 
 	start();
 	for (size_t i = 0; i < 7; i++) {
@@ -189,6 +189,50 @@ static void all_classes_share_the_threads_bound(void)
 		(void)get_and_free_many(bytes, MOST_OF_A_THREAD);
 	EXPECT(t->reserved > MOST_OF_A_THREAD / 2);
 	audit_arena(a);
+}
+
+/* A class that has all there is gives it up to one in use, once it is idle itself. */
+static void an_idle_class_makes_room(void)
+{
+	unsigned old, new;
+
+	start();
+	old = class_of_request(LARGEST);
+	new = class_of_request(1000);
+	(void)cede_malloc_trim(0);
+	EXPECT(get_and_free_many(LARGEST, MOST_OF_A_THREAD) == MOST_OF_A_THREAD / CLASS_LARGEST);
+	EXPECT(get_and_free_many(1000, MOST_OF_A_THREAD) > 200);
+	EXPECT(t->capacity[new] > 200 && t->capacity[old] == 0 && held(old) == 0);
+	cede_free(get(LARGEST));
+	audit_arena(a);
+}
+
+/* One in use keeps what it has: no two turns leave it with as many and the same newest. */
+static void a_class_in_use_does_not(void)
+{
+	enum { FULL = MOST_OF_A_THREAD / CLASS_LARGEST };
+	void *large[FULL];
+	unsigned class;
+
+	start();
+	class = class_of_request(LARGEST);
+	(void)cede_malloc_trim(0);
+	EXPECT(get_and_free_many(LARGEST, MOST_OF_A_THREAD) == FULL);
+	for (size_t i = 0; i < FULL; i++)
+		large[i] = get(LARGEST);
+	for (size_t turn = 0; turn < FULL * FULL; turn++) {
+		size_t count = turn / FULL + 1;
+
+		for (size_t i = 0; i < count; i++)
+			cede_free(large[(turn + i) % FULL]);
+		for (size_t i = 0; i < 600; i++)
+			many[i] = get(1000);
+		for (size_t i = 0; i < 600; i++)
+			cede_free(many[i]);
+		for (size_t i = count; i-- > 0;)
+			large[(turn + i) % FULL] = get(LARGEST);
+	}
+	EXPECT(t->patience > 100 && t->capacity[class] == FULL);
 }
 
 static pthread_barrier_t inside, leave;
@@ -384,7 +428,7 @@ static void blocks_go_back_to_their_own_arena(void)
 		cede_free(many[i]);
 		cede_free(get(i % 2000 + 100));
 	}
-	EXPECT(held_at_all() > 100);
+	EXPECT(held_at_all() > 50);
 	(void)cede_malloc_trim(0);
 	EXPECT(held_at_all() == 0);
 	/* What the dead thread cached is its successor's; the purger, who tries in vain, may
@@ -489,7 +533,7 @@ static void what_is_cached_counts_as_free(void)
 		many[i] = get(i);
 	for (size_t i = 0; i < 1000; i++)
 		cede_free(many[i]);
-	EXPECT(held_at_all() > 100);
+	EXPECT(held_at_all() > 50);
 	EXPECT(live_bytes() == live);
 	cede_free(get(100));
 	cede_mallinfo2(&info);
@@ -558,6 +602,8 @@ int main(int argc, char **argv)
 		child_test(the_first_array_is_small),
 		child_test(each_class_has_its_bound),
 		child_test(all_classes_share_the_threads_bound),
+		child_test(an_idle_class_makes_room),
+		child_test(a_class_in_use_does_not),
 		child_test(all_threads_share_the_total),
 		child_test(a_full_bin_keeps_half),
 		child_test(last_in_is_first_out),
