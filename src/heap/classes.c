@@ -1,31 +1,29 @@
 #include "heap/classes.h"
 
-#define EVEN_STEPS (CLASS_EVEN / CLASS_STEP)
+#include <stdbool.h>
 
-uint8_t class_up[CLASS_UNITS + 1];
-uint8_t class_down[CLASS_UNITS + 1];
+#define EVEN_CLASSES (CLASS_EVEN / CLASS_STEP)
+
+uint8_t class_up[CLASS_GRAINS + 1];
+uint8_t class_down[CLASS_GRAINS + 1];
 uint32_t class_sizes[CLASSES];
 
 void classes_init(void)
 {
-	size_t units = 0, step = 1;
+	size_t size = 0, step = CLASS_STEP;
 
 	for (unsigned c = 0; c < CLASSES; c++) {
-		/* From EVEN_STEPS on, an eighth of the last power of two. */
-		if (units >= EVEN_STEPS && (units & (units - 1)) == 0)
-			step = units / 8;
-		units += step;
-		class_sizes[c] = (uint32_t)(units * CLASS_STEP);
+		/* From CLASS_EVEN on, an eighth of the last power of two. */
+		if (size >= CLASS_EVEN && (size & (size - 1)) == 0)
+			step = size / 8;
+		size += step;
+		class_sizes[c] = (uint32_t)size;
 	}
-	class_down[0] = CLASS_NONE;
-	for (unsigned u = 1, at = 0; u <= CLASS_UNITS; u++) {
-		while (at + 1 < CLASSES && class_sizes[at + 1] <= u * CLASS_STEP)
-			at++;
-		class_down[u] = (uint8_t)at;
-	}
-	for (unsigned u = 0, at = 0; u <= CLASS_UNITS; u++) {
-		while (class_sizes[at] < u * CLASS_STEP)
-			at++;
-		__atomic_store_n(&class_up[u], (uint8_t)at, __ATOMIC_RELAXED);
+	for (unsigned g = CLASS_EVEN / CLASS_GRAIN, at = EVEN_CLASSES - 1; g <= CLASS_GRAINS; g++) {
+		bool larger = class_sizes[at] < g * CLASS_GRAIN;
+
+		__atomic_store_n(&class_up[g], (uint8_t)(at + larger), __ATOMIC_RELAXED);
+		at += larger && class_sizes[at + 1] == g * CLASS_GRAIN;
+		class_down[g] = (uint8_t)at;
 	}
 }

@@ -21,16 +21,18 @@
 #define CLASSES       119
 /* The next one up would be mapped by itself, by the first threshold. */
 #define CLASS_LARGEST ((size_t)120 << 10)
-#define CLASS_UNITS   (CLASS_LARGEST / CLASS_STEP)
+/* All classes above CLASS_EVEN are multiples of it. */
+#define CLASS_GRAIN   (CLASS_EVEN / 8)
+#define CLASS_GRAINS  (CLASS_LARGEST / CLASS_GRAIN)
 #define SLAB_CLASSES  88
 #define SLAB_LARGEST  ((size_t)8 << 10)
 /* Not a class: what a chunk below the smallest counts as. */
 #define CLASS_NONE    CLASSES
 
-/* By steps: the smallest class that holds so many. */
-extern uint8_t class_up[CLASS_UNITS + 1] HIDDEN;
-/* The largest class that so many steps hold, or CLASS_NONE. */
-extern uint8_t class_down[CLASS_UNITS + 1] HIDDEN;
+/* Above CLASS_EVEN, by grains: the smallest class that holds so many. */
+extern uint8_t class_up[CLASS_GRAINS + 1] HIDDEN;
+/* From there on: the largest class that so many grains hold. */
+extern uint8_t class_down[CLASS_GRAINS + 1] HIDDEN;
 /* Bytes of a class's block. */
 extern uint32_t class_sizes[CLASSES] HIDDEN;
 
@@ -40,17 +42,19 @@ void classes_init(void);
 /* Of a request of at most CLASS_LARGEST bytes. */
 static inline unsigned class_of_request(size_t bytes)
 {
+	if (bytes <= CLASS_EVEN)
+		return (unsigned)((bytes - (bytes != 0)) / CLASS_STEP);
 	/* A thread's first request may come while another one's fills the table; it is asked
 	 * again then, by registry_self(). */
-	return __atomic_load_n(&class_up[(bytes + CLASS_STEP - 1) / CLASS_STEP], __ATOMIC_RELAXED);
+	return __atomic_load_n(&class_up[(bytes + CLASS_GRAIN - 1) / CLASS_GRAIN], __ATOMIC_RELAXED);
 }
 
 /* The class that a block of `usable` bytes counts as, or CLASS_NONE. */
 static inline unsigned class_of_usable(size_t usable)
 {
-	size_t steps = usable / CLASS_STEP;
-
-	return steps <= CLASS_UNITS ? class_down[steps] : CLASS_NONE;
+	if (usable < CLASS_EVEN)
+		return usable < CLASS_STEP ? CLASS_NONE : (unsigned)(usable / CLASS_STEP - 1);
+	return usable < CLASS_LARGEST + CLASS_STEP ? class_down[usable / CLASS_GRAIN] : CLASS_NONE;
 }
 
 #endif
