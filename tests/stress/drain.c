@@ -12,9 +12,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "support/check.h"
-#include "support/heap.h"
-#include "support/pattern.h"
+#include "support/parcel.h"
 #include "support/process.h"
 
 #define THREADS    8
@@ -35,13 +33,6 @@
 #define CHILD_HAS_THREADS true
 #endif
 
-/* A block whose first words say how to check the rest. */
-struct parcel {
-	size_t size; /* of contents */
-	uint64_t seed;
-	uint64_t contents[];
-};
-
 static _Atomic(struct parcel *) meeting[MEETING];
 static atomic_bool stop;
 static atomic_ulong operations;
@@ -60,46 +51,6 @@ static size_t some_size(struct rng *rng)
 	}
 }
 
-static struct parcel *parcel_make(struct rng *rng)
-{
-	size_t size = some_size(rng);
-	struct parcel *parcel = heap_malloc(sizeof(*parcel) + size);
-
-	CHECK(parcel != NULL);
-	parcel->size = size;
-	parcel->seed = rng_next(rng);
-	pattern_fill(parcel->contents, size, parcel->seed);
-	return parcel;
-}
-
-static void parcel_check(const struct parcel *parcel)
-{
-	CHECK(pattern_match(parcel->contents, parcel->size, parcel->seed) == parcel->size);
-}
-
-static void parcel_open(struct parcel *parcel)
-{
-	if (parcel == NULL)
-		return;
-	parcel_check(parcel);
-	heap_free(parcel);
-}
-
-/* The same contents, moved or not, and as many more or fewer as the size says. */
-static struct parcel *parcel_resize(struct rng *rng, struct parcel *parcel)
-{
-	size_t size = some_size(rng), kept = size < parcel->size ? size : parcel->size;
-
-	parcel_check(parcel);
-	parcel = heap_realloc(parcel, sizeof(*parcel) + size);
-	CHECK(parcel != NULL);
-	kept -= kept % sizeof(uint64_t);
-	CHECK(pattern_match(parcel->contents, kept, parcel->seed) == kept);
-	parcel->size = size;
-	pattern_fill(parcel->contents, size, parcel->seed);
-	return parcel;
-}
-
 static void burst(struct rng *rng, struct parcel **own)
 {
 	uint64_t steps = 100 + rng_below(rng, 20000);
@@ -108,11 +59,11 @@ static void burst(struct rng *rng, struct parcel **own)
 		struct parcel **p = &own[rng_below(rng, OWN)];
 
 		if (*p == NULL) {
-			*p = parcel_make(rng);
+			*p = parcel_make(rng, some_size(rng));
 		} else if (rng_below(rng, 8) == 0) {
 			*p = atomic_exchange(&meeting[rng_below(rng, MEETING)], *p);
 		} else if (rng_below(rng, 8) == 0) {
-			*p = parcel_resize(rng, *p);
+			*p = parcel_resize(rng, *p, some_size(rng));
 		} else {
 			parcel_open(*p);
 			*p = NULL;

@@ -17,9 +17,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "support/check.h"
-#include "support/heap.h"
-#include "support/pattern.h"
+#include "support/parcel.h"
 #include "support/process.h"
 
 #define ROUND_MS     2500
@@ -37,26 +35,6 @@
 #define CALMS        30   /* under load the purger may be late */
 #define USED_BYTES   ((size_t)256 << 10) /* in use at the end: what libc keeps for threads */
 #define LEFT_BYTES   ((size_t)3 << 20)   /* what nobody need tell of, and stacks */
-
-#ifdef TESTS_PREFIXED
-#define heap_free_sized cede_free_sized
-#else
-/* Of C23: libc may not have it. */
-__attribute__((weak)) void free_sized(void *block, size_t size);
-static void heap_free_sized(void *block, size_t size)
-{
-	if (free_sized != NULL)
-		free_sized(block, size);
-	else
-		free(block);
-}
-#endif
-
-struct parcel {
-	size_t size; /* of contents */
-	uint64_t seed;
-	uint64_t contents[];
-};
 
 static _Atomic(struct parcel *) meeting[MEETING], leftover[LEFTOVER];
 static atomic_bool stop;
@@ -86,16 +64,7 @@ static bool is_zero(const char *bytes, size_t size)
 	return true;
 }
 
-static struct parcel *parcel_fill(struct parcel *parcel, size_t size, uint64_t seed)
-{
-	CHECK(parcel != NULL);
-	parcel->size = size;
-	parcel->seed = seed;
-	pattern_fill(parcel->contents, size, seed);
-	return parcel;
-}
-
-static struct parcel *parcel_make(struct rng *rng)
+static struct parcel *some_parcel(struct rng *rng)
 {
 	size_t size = some_size(rng), bytes = sizeof(struct parcel) + size;
 	size_t alignment = (size_t)16 << rng_below(rng, 13);
@@ -118,46 +87,17 @@ static struct parcel *parcel_make(struct rng *rng)
 	}
 	CHECK_THAT(block != NULL && heap_usable_size(block) >= bytes, "%p holds %zu bytes of %zu",
 	           block, heap_usable_size(block), bytes);
-	return parcel_fill(block, size, rng_next(rng));
-}
-
-static void parcel_check(const struct parcel *parcel)
-{
-	CHECK_THAT(pattern_match(parcel->contents, parcel->size, parcel->seed) == parcel->size,
-	           "block %p of %zu bytes is damaged", (const void *)parcel, parcel->size);
-}
-
-static void parcel_open(struct parcel *parcel)
-{
-	if (parcel == NULL)
-		return;
-	parcel_check(parcel);
-	if (parcel->seed % 8 == 0)
-		heap_free_sized(parcel, sizeof(*parcel) + parcel->size);
-	else
-		heap_free(parcel);
-}
-
-static struct parcel *parcel_resize(struct rng *rng, struct parcel *parcel)
-{
-	size_t size = some_size(rng), kept = size < parcel->size ? size : parcel->size;
-
-	parcel_check(parcel);
-	parcel = heap_realloc(parcel, sizeof(*parcel) + size);
-	CHECK(parcel != NULL);
-	kept -= kept % sizeof(uint64_t);
-	CHECK(pattern_match(parcel->contents, kept, parcel->seed) == kept);
-	return parcel_fill(parcel, size, rng_next(rng));
+	return parcel_fill(rng, block, size);
 }
 
 static void step(struct rng *rng, struct parcel **p)
 {
 	if (*p == NULL) {
-		*p = parcel_make(rng);
+		*p = some_parcel(rng);
 	} else if (rng_below(rng, 6) == 0) {
 		*p = atomic_exchange(&meeting[rng_below(rng, MEETING)], *p);
 	} else if (rng_below(rng, 6) == 0) {
-		*p = parcel_resize(rng, *p);
+		*p = parcel_resize(rng, *p, some_size(rng));
 	} else {
 		parcel_open(*p);
 		*p = NULL;
@@ -180,7 +120,7 @@ static void handler(int signal_number)
 
 	(void)signal_number;
 	for (int i = 0; i < A_SIGNAL; i++)
-		parcel_open(atomic_exchange(&leftover[rng_below(&rng, LEFTOVER)], parcel_make(&rng)));
+		parcel_open(atomic_exchange(&leftover[rng_below(&rng, LEFTOVER)], some_parcel(&rng)));
 	parcel_open(atomic_exchange(&meeting[rng_below(&rng, MEETING)], NULL));
 	atomic_fetch_add(&handled, 1);
 	errno = saved;
@@ -243,7 +183,7 @@ static void late(void *value)
 	if (++times < PTHREAD_DESTRUCTOR_ITERATIONS) {
 		struct rng rng = { (uintptr_t)value };
 
-		pthread_setspecific(key, parcel_make(&rng));
+		pthread_setspecific(key, some_parcel(&rng));
 	}
 }
 
@@ -258,7 +198,7 @@ static void *mayfly(void *number)
 		parcel_open(own[i]);
 	if (rng_below(&rng, 3) == 0)
 		syscall(SYS_exit, 0);
-	pthread_setspecific(key, parcel_make(&rng));
+	pthread_setspecific(key, some_parcel(&rng));
 	return NULL;
 }
 

@@ -10,9 +10,7 @@
 #include <time.h>
 
 #include "support/cases.h"
-#include "support/check.h"
-#include "support/heap.h"
-#include "support/pattern.h"
+#include "support/parcel.h"
 #include "support/process.h"
 
 #ifdef __SANITIZE_THREAD__
@@ -22,30 +20,6 @@
 #endif
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
-/* A block whose first words say how to check the rest. */
-struct parcel {
-	size_t size; /* of contents */
-	uint64_t seed;
-	uint64_t contents[];
-};
-
-static struct parcel *parcel_make(struct rng *rng, size_t size)
-{
-	struct parcel *parcel = heap_malloc(sizeof(*parcel) + size);
-
-	CHECK(parcel != NULL);
-	parcel->size = size;
-	parcel->seed = rng_next(rng);
-	pattern_fill(parcel->contents, size, parcel->seed);
-	return parcel;
-}
-
-static void parcel_open(struct parcel *parcel)
-{
-	CHECK(pattern_match(parcel->contents, parcel->size, parcel->seed) == parcel->size);
-	heap_free(parcel);
-}
 
 static void thread_start(pthread_t *thread, void *(*run)(void *), void *arg)
 {
@@ -63,14 +37,9 @@ static void *storm_thread(void *arg)
 
 	for (size_t i = 0; i < COUNT(parcels); i++)
 		parcels[i] = parcel_make(&rng, rng_below(&rng, i == 0 ? 300 << 10 : 2000));
-	for (size_t i = 0; i < COUNT(parcels); i++) {
-		/* What an earlier thread left is opened here, what is ours elsewhere. */
-		struct parcel *other =
-		    atomic_exchange(&counter[rng_below(&rng, COUNT(counter))], parcels[i]);
-
-		if (other != NULL)
-			parcel_open(other);
-	}
+	/* What an earlier thread left is opened here, what is ours elsewhere. */
+	for (size_t i = 0; i < COUNT(parcels); i++)
+		parcel_open(atomic_exchange(&counter[rng_below(&rng, COUNT(counter))], parcels[i]));
 	return NULL;
 }
 
@@ -107,15 +76,12 @@ static void *churn_thread(void *arg)
 	while (!churn_stop) {
 		size_t i = rng_below(&rng, COUNT(parcels));
 
-		if (parcels[i] != NULL)
-			parcel_open(parcels[i]);
+		parcel_open(parcels[i]);
 		parcels[i] =
 		    parcel_make(&rng, rng_below(&rng, 20) == 0 ? 200000 : rng_below(&rng, 3000));
 	}
-	for (size_t i = 0; i < COUNT(parcels); i++) {
-		if (parcels[i] != NULL)
-			parcel_open(parcels[i]);
-	}
+	for (size_t i = 0; i < COUNT(parcels); i++)
+		parcel_open(parcels[i]);
 	return NULL;
 }
 

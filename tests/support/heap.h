@@ -18,6 +18,7 @@
 
 #define heap_malloc         cede_malloc
 #define heap_free           cede_free
+#define heap_free_sized     cede_free_sized
 #define heap_calloc         cede_calloc
 #define heap_realloc        cede_realloc
 #define heap_reallocarray   cede_reallocarray
@@ -56,6 +57,17 @@ static inline struct mallinfo2 heap_mallinfo2(void)
 #define heap_trim           malloc_trim
 #define heap_info           malloc_info
 #define heap_mallinfo2      mallinfo2
+
+/* Of C23: libc may not have it. */
+__attribute__((weak)) void free_sized(void *block, size_t size);
+
+static inline void heap_free_sized(void *block, size_t size)
+{
+	if (free_sized != NULL)
+		free_sized(block, size);
+	else
+		free(block);
+}
 
 #endif
 
