@@ -216,3 +216,15 @@ struct arena *script_heap(enum policy policy)
 	a->threads = threads;
 	return a;
 }
+
+struct arena *script_heap_of_slabs(bool caching)
+{
+	struct arena *a = script_heap(POLICY_DEFAULT);
+
+	slabs_on = true;
+	if (caching)
+		cache_configure();
+	if (cache_on != caching)
+		abort();
+	return a;
+}

@@ -58,6 +58,9 @@ extern size_t script_discarded;
  */
 struct arena *script_heap(enum policy policy);
 
+/* The same in the default policy with slabs, and with thread caches or without. */
+struct arena *script_heap_of_slabs(bool caching);
+
 /* The present break of that heap. */
 char *script_break(void);
 

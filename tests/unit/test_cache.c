@@ -30,28 +30,17 @@
 
 #define LARGEST CLASS_LARGEST /* request that is cached */
 
-bool __wrap_os_barrier_everywhere(void);
-
-/* Whoever is not the thread itself must leave the cache alone: also the purger,
- * which some tests wake. */
-bool __wrap_os_barrier_everywhere(void)
-{
-	return false;
-}
-
 static bool with_slabs; /* small blocks are of slabs, not chunks: by an argument */
 static struct arena *a;
 static struct thread *t;
 
 static void start(void)
 {
-	a = script_heap(POLICY_DEFAULT);
-	slabs_on = true;
+	a = script_heap_of_slabs(true);
 	if (!with_slabs)
 		script_fail_from(OS_MAP_AT, 1);
-	cache_configure();
 	t = thread_self;
-	EXPECT(cache_on && t->caching);
+	EXPECT(t->caching);
 }
 
 static size_t held(unsigned class)

@@ -116,12 +116,10 @@ static void nothing(void)
 
 static void start(void)
 {
-	a = script_heap(POLICY_DEFAULT);
-	slabs_on = true;
+	a = script_heap_of_slabs(true);
 	if (!with_slabs)
 		script_fail_from(OS_MAP_AT, 1);
 	settings.arena_max = 1;
-	cache_configure();
 	pthread_barrier_init(&begun, NULL, 2);
 	pthread_barrier_init(&ended, NULL, 2);
 	worker_starts();

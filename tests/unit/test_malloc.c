@@ -26,22 +26,6 @@
 static struct arena *a;
 static char *many[MANY];
 
-/* The caller's own cache can be emptied without it. */
-bool __wrap_os_barrier_everywhere(void);
-bool __wrap_os_barrier_everywhere(void)
-{
-	return false;
-}
-
-static void start(bool caching)
-{
-	a = script_heap(POLICY_DEFAULT);
-	slabs_on = true;
-	if (caching)
-		cache_configure();
-	EXPECT(cache_on == caching);
-}
-
 static void *filled(void *block, size_t bytes)
 {
 	EXPECT(block != NULL && (uintptr_t)block % 16 == 0);
@@ -85,7 +69,7 @@ static size_t held(size_t bytes)
 static void slabs_serve_up_to_their_largest(void)
 {
 	for (int caching = 0; caching < 2; caching++) {
-		start(caching);
+		a = script_heap_of_slabs(caching);
 		for (size_t bytes = 0; bytes <= SLAB_LARGEST; bytes++) {
 			void *block = filled(cede_malloc(bytes), bytes);
 
@@ -114,7 +98,7 @@ static void classic_has_none(void)
 static void calloc_clears_what_was_used(void)
 {
 	for (int caching = 0; caching < 2; caching++) {
-		start(caching);
+		a = script_heap_of_slabs(caching);
 		for (size_t bytes = 1; bytes <= SLAB_LARGEST; bytes += 13) {
 			unsigned char *block;
 
@@ -141,7 +125,7 @@ static bool a_class_is_aligned(size_t alignment, size_t bytes)
 
 static void aligned_requests(bool caching)
 {
-	start(caching);
+	a = script_heap_of_slabs(caching);
 	for (size_t alignment = 16; alignment <= 32 * KIB; alignment *= 2) {
 		for (size_t bytes = 0; bytes <= 2 * SLAB_LARGEST; bytes += 1 + bytes / 5) {
 			void *blocks[5];
@@ -177,7 +161,7 @@ static void an_aligned_request_refuses_a_cached_chunk(void)
 {
 	void *block, *chunk;
 
-	start(true);
+	a = script_heap_of_slabs(true);
 	cede_free(cede_malloc(1024));
 	chunk = cede_malloc(40 * KIB);
 	cede_free_sized(chunk, 1024);
@@ -194,7 +178,7 @@ static void an_aligned_request_refuses_a_cached_chunk(void)
 
 static void stays_while_half_of_it_is_used(void)
 {
-	start(true);
+	a = script_heap_of_slabs(true);
 	for (unsigned c = 1; c < SLAB_CLASSES; c++) {
 		size_t size = class_sizes[c];
 		char *block = filled(cede_malloc(size), size), *moved;
@@ -219,7 +203,7 @@ static void goes_from_slab_to_chunk_to_mapping_and_back(void)
 	size_t had = 0;
 	char *block, *was;
 
-	start(true);
+	a = script_heap_of_slabs(true);
 	settings.mmap_threshold = MIB;
 	block = filled(cede_malloc(0), 0);
 	for (size_t i = 0; i < 7; i++) {
@@ -241,7 +225,7 @@ static void without_memory_it_stays_as_it_is(void)
 {
 	char *block;
 
-	start(false);
+	a = script_heap_of_slabs(false);
 	block = filled(cede_malloc(100), 100);
 	script_fail_from(OS_SBRK, 1);
 	script_fail_from(OS_MAP, 1);
@@ -257,7 +241,7 @@ static void without_memory_it_stays_as_it_is(void)
 
 static void a_size_leads_to_its_bin(void)
 {
-	start(true);
+	a = script_heap_of_slabs(true);
 	for (size_t bytes = 1; bytes <= CLASS_EVEN; bytes++) {
 		void *block = filled(cede_malloc(bytes), bytes);
 
@@ -270,7 +254,7 @@ static void a_size_leads_to_its_bin(void)
 
 static void larger_sizes_are_not_needed(void)
 {
-	start(true);
+	a = script_heap_of_slabs(true);
 	for (size_t bytes = CLASS_EVEN + 1; bytes <= 2 * SLAB_LARGEST; bytes += 55) {
 		void *block = filled(cede_malloc(bytes), bytes);
 
@@ -301,21 +285,21 @@ static void served_by(char *block)
 
 static void a_bin_may_hold_a_block_of_a_larger_class(void)
 {
-	start(true);
+	a = script_heap_of_slabs(true);
 	served_by(cede_malloc(1000));
 	served_by(cede_malloc(SLAB_LARGEST));
 }
 
 static void a_bin_may_hold_a_chunk(void)
 {
-	start(true);
+	a = script_heap_of_slabs(true);
 	served_by(cede_malloc(40 * KIB));
 	served_by(cede_malloc(500 * KIB));
 }
 
 static void a_bin_may_hold_a_mapped_chunk(void)
 {
-	start(true);
+	a = script_heap_of_slabs(true);
 	settings.mmap_threshold = MIB;
 	served_by(cede_malloc(2 * MIB));
 }
@@ -326,7 +310,7 @@ static void sizes_at_random(void)
 	static struct { char *block; size_t bytes; } live[1000];
 	struct rng rng = { 29 };
 
-	start(true);
+	a = script_heap_of_slabs(true);
 	settings.mmap_threshold = 256 * KIB;
 	for (unsigned round = 0; round < 100000; round++) {
 		size_t i = rng_below(&rng, 1000);
@@ -357,7 +341,7 @@ static void sizes_at_random(void)
 static void without_a_window_all_are_chunks(void)
 {
 	for (int caching = 0; caching < 2; caching++) {
-		start(caching);
+		a = script_heap_of_slabs(caching);
 		script_fail_from(OS_MAP_AT, 1);
 		for (size_t i = 0; i < 3000; i++) {
 			many[i] = filled(cede_malloc(i), i);
@@ -383,7 +367,7 @@ static void the_window_may_end_and_go_on(void)
 	size_t in_window = 0;
 
 	for (int caching = 0; caching < 2; caching++) {
-		start(caching);
+		a = script_heap_of_slabs(caching);
 		for (size_t i = 0; i < MANY; i++) {
 			if (i % 4096 == 2048)
 				script_fail_from(OS_MAP_AT, 1);

@@ -24,21 +24,10 @@
 static struct arena *a;
 static char *many[MANY];
 
-/* Nobody but the test drains a cache or gives back. */
-bool __wrap_os_barrier_everywhere(void);
-bool __wrap_os_barrier_everywhere(void)
-{
-	return false;
-}
-
 static void start(bool caching)
 {
-	a = script_heap(POLICY_DEFAULT);
-	slabs_on = true;
-	if (caching)
-		cache_configure();
-	else
-		settings.background = false;
+	a = script_heap_of_slabs(caching);
+	settings.background = caching;
 }
 
 static struct arena_snapshot snapshot(void)
