@@ -62,20 +62,20 @@ static void blame_realloc(void *block, size_t size)
 
 /* ---- freed twice ---- */
 
-static void twice_fast(void)
+static void twice(char *block)
 {
-	char *block = take_fenced(FAST);
-
 	heap_free(block);
 	blame_free(block);
 }
 
+static void twice_fast(void)
+{
+	twice(take_fenced(FAST));
+}
+
 static void twice_small(void)
 {
-	char *block = take_fenced(SMALL);
-
-	heap_free(block);
-	blame_free(block);
+	twice(take_fenced(SMALL));
 }
 
 static void twice_after_others(void)
@@ -98,21 +98,24 @@ static void twice_merged(void)
 
 static void twice_top(void)
 {
-	char *block = take(SMALL);
-
-	heap_free(block);
-	blame_free(block);
+	twice(take(SMALL));
 }
 
 static void twice_mapped(void)
 {
-	char *block = take(MAPPED);
-
-	heap_free(block);
-	blame_free(block);
+	twice(take(MAPPED));
 }
 
 /* ---- not a block ---- */
+
+/* Where no heap is. */
+static char *foreign(void)
+{
+	take(SMALL);
+	char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return page + 64;
+}
 
 static void free_odd(void)
 {
@@ -143,10 +146,7 @@ static void free_interior_text(void)
 
 static void free_foreign(void)
 {
-	take(SMALL);
-	char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	blame_free(page + 64);
+	blame_free(foreign());
 }
 
 static void realloc_odd(void)
@@ -156,10 +156,7 @@ static void realloc_odd(void)
 
 static void realloc_foreign(void)
 {
-	take(SMALL);
-	char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	blame_realloc(page + 64, SMALL);
+	blame_realloc(foreign(), SMALL);
 }
 
 static void realloc_freed(void)
@@ -269,25 +266,25 @@ static void top_huge(void)
 
 /* ---- links overwritten ---- */
 
-/* A merge takes the neighbour out of its bin. */
-static void links_merge(void)
+/* A merge takes the neighbour out of its bin; link 0 is its FD, 1 its BK. */
+static void merge_over(int link)
 {
 	char *first = take(SMALL), *second = take_fenced(SMALL);
 
 	heap_free(first);
 	sort_bins();
-	FD(first) = first + 64;
+	((void **)first)[link] = first + 64;
 	heap_free(second);
+}
+
+static void links_merge(void)
+{
+	merge_over(0);
 }
 
 static void links_back_merge(void)
 {
-	char *first = take(SMALL), *second = take_fenced(SMALL);
-
-	heap_free(first);
-	sort_bins();
-	BK(first) = first + 64;
-	heap_free(second);
+	merge_over(1);
 }
 
 static void links_small(void)
@@ -370,10 +367,7 @@ static size_t *freed_to_slab(size_t *block)
 
 static void slab_twice(void)
 {
-	size_t *block = take_slab();
-
-	heap_free(block);
-	blame_free(block);
+	twice((char *)take_slab());
 }
 
 static void slab_twice_after_others(void)

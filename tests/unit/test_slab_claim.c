@@ -22,8 +22,8 @@ static char *blocks[16 * MOST];
 
 /* ---- when ---- */
 
-/* Two looks, SLAB_TICKS apart, the first of them so long after the free. */
-static void a_page_goes_at_the_second_look(void)
+/* Returns the blocks' class. */
+static unsigned two_pages_half_free(void)
 {
 	unsigned class = class_of_request(1024);
 
@@ -31,6 +31,13 @@ static void a_page_goes_at_the_second_look(void)
 	slabs_take(class, blocks, 8);
 	for (size_t i = 4; i < 8; i++)
 		slabs_give(blocks[i]);
+	return class;
+}
+
+/* Two looks, SLAB_TICKS apart, the first of them so long after the free. */
+static void a_page_goes_at_the_second_look(void)
+{
+	(void)two_pages_half_free();
 	for (unsigned i = 0; i < 2 * SLAB_TICKS - 1; i++)
 		EXPECT(slabs_tick() == 0);
 	EXPECT(slabs_tick() == PAGE);
@@ -41,13 +48,9 @@ static void a_page_goes_at_the_second_look(void)
 
 static void a_page_that_was_used_meanwhile_stays(void)
 {
-	unsigned class = class_of_request(1024);
+	unsigned class = two_pages_half_free();
 	char *again;
 
-	slabs_start();
-	slabs_take(class, blocks, 8);
-	for (size_t i = 4; i < 8; i++)
-		slabs_give(blocks[i]);
 	for (int round = 0; round < 10; round++) {
 		EXPECT(slabs_ticks(SLAB_TICKS - 1) == 0);
 		slabs_take(class, &again, 1);
@@ -59,13 +62,9 @@ static void a_page_that_was_used_meanwhile_stays(void)
 
 static void a_page_that_is_used_stays(void)
 {
-	unsigned class = class_of_request(1024);
+	unsigned class = two_pages_half_free();
 	char *again;
 
-	slabs_start();
-	slabs_take(class, blocks, 8);
-	for (size_t i = 4; i < 8; i++)
-		slabs_give(blocks[i]);
 	EXPECT(slabs_ticks(SLAB_TICKS) == 0);
 	slabs_take(class, &again, 1);
 	EXPECT(slabs_ticks(20) == 0 && slabs_arena->segments.queue == NULL);
