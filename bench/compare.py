@@ -194,28 +194,13 @@ def verdicts(figures, peers):
                f" (aim: {TINY_EXCESS_KIB})", excess <= TINY_EXCESS_KIB)
 
 
-def draw(program, path, figures, names):
-    """The ratios of processor time and peak memory, as lines of tabs for chart.c."""
-    lines = [["", *names]]
+def panels_of(figures, names):
+    """The ratios of processor time and peak memory, for support.draw."""
     for metric, title in (("cpu", "Processor time"), ("peak", "Peak memory")):
-        lines.append([f"{title}, of {figures[metric].base}'s"])
-        for workload in figures[metric].common:
-            lines.append([workload] + [f"{figures[metric].ratio(workload, name):.4f}"
-                                       for name in names])
-        lines.append(["geometric mean"] + [f"{figures[metric].mean(name):.4f}"
-                                           for name in names])
-    subprocess.run([program, path], check=True, text=True,
-                   input="".join("\t".join(line) + "\n" for line in lines))
-    print(f"\nChart: {path}")
-
-
-def picked(parser, text, things):
-    """Those that `text` names, divided by commas; all without a text."""
-    names = text.split(",") if text else [thing.name for thing in things]
-    for name in names:
-        if name not in (thing.name for thing in things):
-            parser.error(f"no {name!r} among: {', '.join(thing.name for thing in things)}")
-    return [thing for thing in things if thing.name in names]
+        rows = [(workload, [figures[metric].ratio(workload, name) for name in names])
+                for workload in figures[metric].common]
+        rows.append(("geometric mean", [figures[metric].mean(name) for name in names]))
+        yield f"{title}, of {figures[metric].base}'s", rows
 
 
 def parse_arguments():
@@ -230,10 +215,10 @@ def parse_arguments():
     if arguments.rounds < 1:
         parser.error("--rounds must be above 0")
     peers = [*support.peers(), *arguments.allocator]
-    allocators = picked(parser, arguments.allocators,
-                        [*support.both_policies(arguments.build), *peers])
-    chosen = picked(parser, arguments.only,
-                    workloads.all_workloads(support.programs_of(arguments.build)))
+    allocators = support.picked(parser, arguments.allocators,
+                                [*support.both_policies(arguments.build), *peers])
+    chosen = support.picked(parser, arguments.only,
+                            workloads.all_workloads(support.programs_of(arguments.build)))
     return (arguments, [support.glibc(), *allocators],
             [peer for peer in peers if peer in allocators], chosen)
 
@@ -254,7 +239,7 @@ def print_results(machine, names, peers, chart, programs):
         for metric, text, is_reached in verdicts(figures, peers):
             mark = {True: ": reached", False: ": NOT reached", None: ""}[is_reached]
             print(f"- {metric}: {text}{mark}")
-    draw(os.path.join(programs, "chart"), chart, figures, names[2:])
+    support.draw(programs, chart, names[2:], panels_of(figures, names[2:]))
 
 
 def main():

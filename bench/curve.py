@@ -1,69 +1,116 @@
-"""Whether any step of the heap is quadratic: processor time per operation as the
-heap grows, for glibc and both policies of cede.
+"""What an operation costs as a program grows, under every allocator: nanoseconds of
+processor time, user and system, of the whole process.
 
-    scatter   2.5 to 20 million blocks of 100 bytes, freed in random order
-    sizes     25,000 to 200,000 free chunks in one arena, of a tenth as many sizes
-              from 1040 bytes up, kept apart by live blocks; then one is taken of
-              each by best fit
+    threads   1 to 64; each replaces its own 1000 blocks of 16 B to 1 KiB at random
+    live      1 MiB to 8 GiB of blocks of 768 to 1280 bytes, replaced at random
+    blocks    10 to 10,000,000 of 64 bytes, taken, then given back in random order
 
-The program is tests/integration/linear.c, which also says what each figure is.  A
-curve is left when it has taken too long; its missing figures are dashes.
+The program is curve.c.  A figure is the median of three runs, or of as many as begin
+within two seconds; the allocators take turns.  A point that needs more than two thirds
+of the memory that is available is left out.  *grew* is the last figure over the first;
+the chart shows each figure over glibc's.
 """
 
+import collections
 import os
-import re
+import statistics
 import subprocess
 import sys
+import time
 
 import support
 
-STEPS = 4
-# (curve, its last count, seconds for one allocator)
-CURVES = (("scatter", 20000000, 120), ("sizes", 200000, 20))
+SUBJECT = "cede default"
+RUNS = 3
+ENOUGH_S = 2
+MEMORY_FACTOR = 1.5
+CYCLED = 4000000  # blocks, over all cycles of a run
+
+# `command` and `mib`, what it holds: functions of the point; `figures`: what it prints.
+Axis = collections.namedtuple("Axis", "title points command mib figures")
+AXES = (
+    Axis("threads", [1 << i for i in range(7)],
+         lambda threads: ["replace", threads, 1000, 16, 1024, 1000000],
+         lambda threads: threads, ["a replacement"]),
+    Axis("MiB live", [1, 8, 64, 512, 4096, 8192],
+         lambda mib: ["replace", 1, mib << 10, 768, 1280, 4000000],
+         lambda mib: mib, ["a replacement"]),
+    Axis("blocks", [10 ** i for i in range(1, 8)],
+         lambda blocks: ["cycle", blocks, 64, max(CYCLED // blocks, 1)],
+         lambda blocks: blocks >> 14, ["malloc", "free"]),
+)
 
 
-def measure(program, environment, curve, largest, seconds):
-    """{operation: {count: ns}}, as far as it came."""
-    with subprocess.Popen([program, curve, str(largest)], env=environment, text=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
-        try:
-            output, _ = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            output, _ = process.communicate()
-    found = {}
-    for line in re.findall(r"^ *(\d+  .*ns)$", output, re.M):
-        count, *figures = line.split("  ")
-        for operation, ns in re.findall(r"(\w+) +([\d.]+) ns", " ".join(figures)):
-            found.setdefault(operation, {})[int(count)] = float(ns)
-    if not found:
-        sys.exit(f"{program} {curve} {largest}: no figures\n{output}")
-    return found
+def mib_available():
+    with open("/proc/meminfo", encoding="ascii") as lines:
+        return next(int(line.split()[1]) >> 10 for line in lines if line.startswith("MemAvail"))
 
 
-def rows_of(name, measured, counts):
-    for operation, ns in measured.items():
-        reached = [ns[count] for count in counts if count in ns]
-        yield ([name, operation]
-               + [f"{ns[count]:.0f}" if count in ns else "-" for count in counts]
-               + [f"{reached[-1] / reached[0]:.1f}"])
+def measure(command, environment):
+    """Each figure that the command prints."""
+    runs = []
+    begin = time.monotonic()
+    while not runs or len(runs) < RUNS and time.monotonic() - begin < ENOUGH_S:
+        ran = subprocess.run(command, env=environment, text=True, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, check=True)
+        runs.append([float(figure) for figure in ran.stdout.split()])
+    return [statistics.median(figures) for figures in zip(*runs)]
+
+
+def measure_axis(axis, program, allocators):
+    """For each figure: {allocator: [ns at each point]}, and the points."""
+    curves = [{a.name: [] for a in allocators} for _ in axis.figures]
+    points = [point for point in axis.points
+              if axis.mib(point) * MEMORY_FACTOR <= mib_available()]
+    for point in points:
+        command = [program, *map(str, axis.command(point))]
+        for allocator in allocators:
+            for curve, ns in zip(curves, measure(command, allocator.environment), strict=True):
+                curve[allocator.name].append(ns)
+    for point in axis.points[len(points):]:
+        print(f"\nwithout {point:,} {axis.title}: only {mib_available():,} MiB are available")
+    return curves, points
+
+
+def print_curve(axis, figure, curve, points):
+    base = curve[support.glibc().name]
+    rows = [[name, *(f"{ns:.1f}" for ns in line), f"{line[-1] / line[0]:.1f}"]
+            for name, line in curve.items()]
+    if SUBJECT in curve:
+        rows.append([f"{SUBJECT} / glibc", *(f"{ours / theirs:.2f}"
+                                             for ours, theirs in zip(curve[SUBJECT], base)), ""])
+    print(f"\nns for {figure}, by {axis.title}:\n", flush=True)
+    support.print_table(["", *(f"{point:,}" for point in points), "grew"], rows)
 
 
 def main():
-    arguments = support.arguments_parser(__doc__).parse_args()
-    linear = os.path.join(support.programs_of(arguments.build), "bench-linear")
-    allocators = [support.glibc(), *support.both_policies(arguments.build),
-                  *arguments.allocator]
-    support.require_loadable(allocators, [linear, "sizes", "80"])
+    parser = support.arguments_parser(__doc__)
+    parser.add_argument("--allocators", metavar="NAME,...", help="only these beside glibc")
+    parser.add_argument("--chart", metavar="FILE.svg", help="build/release/bench/curve.svg")
+    parser.add_argument("--tiny", action="store_true",
+                        help="each axis' first point: does it work at all?")
+    arguments = parser.parse_args()
+    programs = support.programs_of(arguments.build)
+    program = os.path.join(programs, "curve")
+    base = support.glibc()
+    others = support.picked(parser, arguments.allocators, [
+        *support.both_policies(arguments.build), *support.peers(), *arguments.allocator])
+    allocators = [base, *others]
+    support.require_loadable(allocators, [program, "cycle", "1", "64", "1"])
 
-    for curve, largest, seconds in CURVES:
-        counts = [largest >> (STEPS - 1 - step) for step in range(STEPS)]
-        rows = []
-        for allocator in allocators:
-            measured = measure(linear, allocator.environment, curve, largest, seconds)
-            rows += rows_of(allocator.name, measured, counts)
-        print(f"\n{curve}, ns of processor time per block:\n")
-        support.print_table(["", "step"] + [f"{count:,}" for count in counts] + ["grew"], rows)
+    panels = []
+    for axis in AXES:
+        if arguments.tiny:
+            axis = axis._replace(points=axis.points[:1])
+        curves, points = measure_axis(axis, program, allocators)
+        for figure, curve in zip(axis.figures, curves):
+            print_curve(axis, figure, curve, points)
+            panels.append((f"{figure}, by {axis.title}, of {base.name}'s",
+                           [(f"{point:,}", [curve[other.name][i] / curve[base.name][i]
+                                            for other in others])
+                            for i, point in enumerate(points)]))
+    support.draw(programs, arguments.chart or os.path.join(programs, "curve.svg"),
+                 [other.name for other in others], panels)
     return 0
 
 

@@ -79,6 +79,15 @@ def both_policies(build):
             for policy in ("classic", "default")]
 
 
+def picked(parser, text, things):
+    """Those that `text` names, divided by commas; all without a text."""
+    names = text.split(",") if text else [thing.name for thing in things]
+    for name in names:
+        if name not in (thing.name for thing in things):
+            parser.error(f"no {name!r} among: {', '.join(thing.name for thing in things)}")
+    return [thing for thing in things if thing.name in names]
+
+
 def require_loadable(allocators, command):
     """Ends the program unless `command`, which is short, has no complaint on each: the
     loader ignores a library that it cannot preload, and measures libc instead."""
@@ -106,3 +115,14 @@ def print_table(head, rows):
                          for i, width in enumerate(widths)) + "|")
     for row in rows:
         print(line(row))
+
+
+def draw(programs, path, names, panels):
+    """A chart of (title, [(row's name, a ratio for each of `names`)]), by chart.c."""
+    lines = [["", *names]]
+    for title, rows in panels:
+        lines.append([title])
+        lines += [[name, *(f"{ratio:.4f}" for ratio in ratios)] for name, ratios in rows]
+    subprocess.run([os.path.join(programs, "chart"), path], check=True, text=True,
+                   input="".join("\t".join(line) + "\n" for line in lines))
+    print(f"\nChart: {path}")
