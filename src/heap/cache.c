@@ -20,7 +20,7 @@
 #define THREAD_BYTES  ((size_t)1 << 20)
 #define TOTAL_BYTES   ((size_t)32 << 20)
 #define THREAD_FLOOR  ((size_t)64 << 10)
-#define THREAD_LEAST  ((size_t)192 << 10)
+#define THREAD_LEAST  ((size_t)512 << 10)
 #define TOTAL_LEAST   ((size_t)2 << 20)
 #define PATIENCE      64 /* times that a bin could not grow */
 #define PATIENCE_MOST 512
