@@ -81,8 +81,10 @@ static inline struct chunk *take_free(struct arena *a, struct chunk *c, size_t s
 	size_t have = chunk_size(c);
 	struct extent e = EXTENT_EMPTY;
 
-	if (policy_is_default())
+	if (policy_is_default()) {
 		e = extent_take(a, c, have);
+		extent_hand_out(a, c, have, (uintptr_t)c + size, e);
+	}
 	a->taken_hi = e.hi;
 	return alloc_split(a, c, have, size, e);
 }

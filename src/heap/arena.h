@@ -64,6 +64,7 @@ struct arena {
 	struct dirty_chunk *dirty_newest;  /* free chunks with pages to give back */
 	struct dirty_chunk *dirty_oldest;
 	uintptr_t top_dirty_lo, top_dirty_hi; /* the same, of the top */
+	uintptr_t top_reached;       /* pages of the top from here on were never handed out */
 	uintptr_t taken_hi;          /* where they end in the free chunk last taken */
 	void *deferred;              /* blocks freed by a signal handler that interrupted
 	                                an operation on this arena; an atomic stack */
@@ -73,6 +74,7 @@ struct arena {
 	size_t poke_above;           /* dirty bytes above which free tells it again */
 	struct decay decay;
 	uint32_t ticks;              /* of the purger, here */
+	size_t refaulted_bytes;      /* pages that went back and were handed out again */
 	struct segments segments;
 	struct slabs slabs;
 

@@ -95,6 +95,7 @@ static void audit_segment(const struct arena *a, const struct segment *s, struct
 	CHECK(s->queued == (s->pending != 0));
 	for (size_t i = 0; i < SEGMENT_UNITS; i++) {
 		CHECK((s->idle[i] & ~s->touched[i]) == 0); /* segment.h I2 */
+		CHECK((s->gone[i] & s->touched[i]) == 0); /* segment.h I5 */
 		CHECK(s->idle[i] == 0 || unit_has(s->pending, i));
 		t->touched += (size_t)__builtin_popcount(s->touched[i]);
 	}

@@ -63,6 +63,14 @@ static inline struct extent extent_boundary(const struct chunk *upper)
 	                        extent_inner_start(upper) };
 }
 
+/* Bytes of [lo, hi) that are not in an extent. */
+static inline size_t extent_outside(uintptr_t lo, uintptr_t hi, struct extent e)
+{
+	uintptr_t from = lo > e.lo ? lo : e.lo, to = hi < e.hi ? hi : e.hi;
+
+	return lo >= hi ? 0 : hi - lo - (from < to ? to - from : 0);
+}
+
 /* The system refused to take pages: one outside of all extents may not read zero. */
 extern bool extent_unsure HIDDEN; /* atomic */
 
@@ -82,12 +90,47 @@ static inline struct extent extent_of_top(const struct arena *a)
 	return (struct extent){ lo, a->top_dirty_hi };
 }
 
+/*
+ * What is before `end` of a free chunk is handed out: its inner pages outside the extent
+ * had gone back.
+ */
+static inline void extent_hand_out(struct arena *a, const struct chunk *c, size_t have,
+                                   uintptr_t end, struct extent e)
+{
+	uintptr_t last = align_down((uintptr_t)c + have, os_page_size);
+	uintptr_t rest = extent_inner_start((const struct chunk *)end);
+
+	if (extent_tracked(have))
+		a->refaulted_bytes += extent_outside(extent_inner_start(c), rest < last ? rest : last, e);
+}
+
+/* The same of the top, but pages may be new as well. */
+static inline void extent_hand_out_top(struct arena *a, uintptr_t end)
+{
+	uintptr_t lo = align_up((uintptr_t)a->top + MIN_CHUNK, os_page_size);
+	uintptr_t hi = align_up(end + MIN_CHUNK, os_page_size);
+
+	a->refaulted_bytes += extent_outside(lo, hi < a->top_reached ? hi : a->top_reached,
+	                                     extent_of_top(a));
+	if (a->top_reached < hi)
+		a->top_reached = hi;
+}
+
 /* Pages of an arena that are free and may be resident, in bytes. */
 static inline size_t extent_dirty_bytes(const struct arena *a)
 {
 	struct extent top = extent_of_top(a);
 
 	return a->dirty_bytes + (top.lo < top.hi ? top.hi - top.lo : 0);
+}
+
+/* The top ends lower: the pages behind it are the system's. */
+static inline void extent_cut_top(struct arena *a, uintptr_t end)
+{
+	if (a->top_dirty_hi > end)
+		a->top_dirty_hi = end;
+	if (a->top_reached > end)
+		a->top_reached = end;
 }
 
 /* The top now begins lower or was replaced: its extent grows by `e`. */

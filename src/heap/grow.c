@@ -53,7 +53,7 @@ static void begin_region(struct arena *a, char *start, char *end)
 	a->top = top;
 	a->region = (char *)top;
 	a->regions++;
-	a->top_dirty_lo = a->top_dirty_hi = 0;
+	a->top_dirty_lo = a->top_dirty_hi = a->top_reached = 0;
 	top->size = align_down((size_t)(end - (char *)top), CHUNK_ALIGN) | PREV_INUSE;
 }
 
@@ -167,7 +167,6 @@ size_t grow_trim_main(struct arena *a, size_t pad)
 	gone = (size_t)(end - now);
 	a->system_bytes -= gone;
 	a->top->size -= gone;
-	if (a->top_dirty_hi > (uintptr_t)now)
-		a->top_dirty_hi = (uintptr_t)now;
+	extent_cut_top(a, (uintptr_t)now);
 	return gone;
 }

@@ -11,6 +11,8 @@ static struct chunk *into_top(struct arena *a, struct chunk *c, size_t size)
 {
 	size_t whole = chunk_size(c) + chunk_size(a->top);
 
+	if (policy_is_default())
+		extent_hand_out_top(a, (uintptr_t)c + size);
 	a->top = chunk_at(c, size);
 	a->top->size = (whole - size) | PREV_INUSE;
 	c->size = size | (c->size & SIZE_BITS);
@@ -38,7 +40,9 @@ struct chunk *realloc_in_place(struct arena *a, struct chunk *c, size_t size)
 	if (chunk_inuse_at(next, next_size) || have + next_size < size)
 		return NULL;
 	bin_unlink(a, next);
-	if (policy_is_default())
+	if (policy_is_default()) {
 		e = extent_take(a, next, next_size);
+		extent_hand_out(a, next, next_size, (uintptr_t)c + size, e);
+	}
 	return alloc_split(a, c, have + next_size, size, e);
 }

@@ -185,8 +185,11 @@ void segment_mark(struct arena *a, size_t unit, uint16_t pages)
 	unsigned at = unit % SEGMENT_UNITS;
 	uint32_t fresh = pages & ~(uint32_t)s->touched[at];
 
-	if (fresh != 0)
+	if (fresh != 0) {
 		a->segments.touched += (unsigned)__builtin_popcount(fresh);
+		a->refaulted_bytes += (unsigned)__builtin_popcount(fresh & s->gone[at]) * os_page_size;
+		s->gone[at] &= (uint16_t)~fresh;
+	}
 	s->touched[at] |= pages;
 	s->idle[at] &= (uint16_t)~pages;
 }

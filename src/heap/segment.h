@@ -2,15 +2,16 @@
  * Segments: an arena's share of the window, and the units of it that no slab has.
  * Layer: heap.  Default policy.  All functions want the arena's lock.
  *
- * For each unit, slab or not, two sets of its pages, a bit each: those that may be
- * resident, and of these the ones within a slab that the purger found free when it
- * last looked and that were not used since (slab_claim.h).
+ * For each unit, slab or not, three sets of its pages, a bit each: those that may be
+ * resident; of these the ones within a slab that the purger found free when it last
+ * looked and that were not used since (slab_claim.h); and those that went back.
  *
  * I1: an arena's segments are in the list by their count of free units.
  * I2: idle is a subset of touched.
  * I3: a unit with idle pages is pending, and a segment with a pending unit is in
  *     the arena's queue.
  * I4: a->segments.touched is the number of touched pages of all units.
+ * I5: no page that went back is touched.
  * Asserted by audit_arena().
  */
 #ifndef CEDE_HEAP_SEGMENT_H
@@ -34,6 +35,7 @@ struct segment {
 	bool split;                  /* it did, until part of it went back */
 	uint16_t touched[SEGMENT_UNITS]; /* pages that may be resident */
 	uint16_t idle[SEGMENT_UNITS];
+	uint16_t gone[SEGMENT_UNITS]; /* whichever arena has the segment */
 	uint8_t freed_at[SEGMENT_UNITS]; /* tick in which its last slab ended, modulo 256 */
 };
 
@@ -73,7 +75,7 @@ void segment_show_unit(struct arena *a, size_t unit);
 void segment_touch(struct arena *a, size_t unit, size_t from, size_t to);
 /* These pages of a unit may be resident, and are not known to be idle. */
 void segment_mark(struct arena *a, size_t unit, uint16_t pages);
-/* Pages [first, end), counted from a unit's start on, go. */
+/* Pages [first, end), counted from a unit's start on, are about to go. */
 void segment_unmark(struct arena *a, size_t unit, size_t first, size_t end);
 
 /* The purger is to look at a unit. */

@@ -209,18 +209,25 @@ void slab_claim_split(const struct claim *claim, uint64_t *calls)
 	}
 }
 
-/* The pages of a range are resident after all. */
-static void mark(struct arena *a, const struct os_range *range)
+/* The pages of a range went, or are resident after all. */
+static void settle(struct arena *a, const struct os_range *range, bool clean)
 {
 	size_t first = (uintptr_t)range->start % UNIT / os_page_size;
 	size_t end = first + range->size / os_page_size, unit = window_unit(range->start);
 
 	for (size_t page = first; page < end;) {
 		size_t in = page % UNIT_PAGES, count = size_min(end - page, UNIT_PAGES - in);
+		size_t at = unit + page / UNIT_PAGES, number = at % SEGMENT_UNITS;
+		struct segment *s = segment_of_unit(at);
+		uint16_t pages = page_bits(in, count);
 
-		segment_mark(a, unit + page / UNIT_PAGES, page_bits(in, count));
-		segment_queue(a, unit + page / UNIT_PAGES);
 		page += count;
+		if (clean) {
+			s->gone[number] |= (uint16_t)(pages & ~s->touched[number]);
+			continue;
+		}
+		segment_mark(a, at, pages);
+		segment_queue(a, at);
 	}
 }
 
@@ -231,8 +238,7 @@ static void put_back(struct arena *a, const struct os_range *range, bool clean)
 	struct slab *slab = slab_of_unit(unit);
 	uint32_t from, to;
 
-	if (!clean)
-		mark(a, range);
+	settle(a, range, clean);
 	if (slab != NULL) {
 		blocks_on(slab, range->start, range->size, &from, &to);
 		slab_show(a, slab, from, to);

@@ -95,7 +95,7 @@ static void set_top(struct arena *a, struct heap_info *heap)
 
 	a->top = top;
 	top->size = (heap->size - (size_t)((char *)top - (char *)heap)) | PREV_INUSE;
-	a->top_dirty_lo = a->top_dirty_hi = 0;
+	a->top_dirty_lo = a->top_dirty_hi = a->top_reached = 0;
 }
 
 struct arena *subheap_new_arena(uint16_t order)
@@ -197,7 +197,7 @@ static size_t drop_empty_heaps(struct arena *a, size_t pad)
 		os_release(heap, HEAP_MAX);
 		a->top = top;
 		top->size = size | PREV_INUSE;
-		a->top_dirty_lo = a->top_dirty_hi = 0;
+		a->top_dirty_lo = a->top_dirty_hi = a->top_reached = 0;
 		if (policy_is_default())
 			extent_add_to_top(a, extent_hull(e, extent_boundary(last)));
 	}
@@ -229,7 +229,6 @@ size_t subheap_trim(struct arena *a, size_t pad, bool force)
 	heap->size -= extra;
 	a->system_bytes -= extra;
 	a->top->size = (top_size - extra) | PREV_INUSE;
-	if (a->top_dirty_hi > (uintptr_t)end.start)
-		a->top_dirty_hi = (uintptr_t)end.start;
+	extent_cut_top(a, (uintptr_t)end.start);
 	return dropped + gone;
 }

@@ -13,6 +13,8 @@ static inline struct chunk *top_take(struct arena *a, size_t size)
 	struct chunk *c = a->top, *top = chunk_at(c, size);
 	size_t left = chunk_size(c) - size;
 
+	if (policy_is_default())
+		extent_hand_out_top(a, (uintptr_t)top);
 	a->top = top;
 	top->size = left | PREV_INUSE;
 	c->size = size | (c->size & PREV_INUSE) | arena_bit(a);

@@ -162,6 +162,11 @@ static void segment_i4_false_sum(void)
 	a->segments.touched++;
 }
 
+static void segment_i5_gone_but_touched(void)
+{
+	first->gone[unit_of(most)] = 1;
+}
+
 static void unit_that_is_free_and_a_slabs(void)
 {
 	segment_show_unit(a, (size_t)(large - window.slabs) + 1);
@@ -350,6 +355,7 @@ static const struct breach {
 	BREACH(segment_i3_false_end_of_the_queue),
 	BREACH(segment_i3_queue_out_of_order),
 	BREACH(segment_i4_false_sum),
+	BREACH(segment_i5_gone_but_touched),
 	BREACH(unit_that_is_free_and_a_slabs),
 	BREACH(slab_i1_false_count),
 	BREACH(slab_i1_a_bit_too_few),

@@ -424,6 +424,48 @@ static void a_refused_discard_ends(void)
 	audit_arena(a);
 }
 
+/* ---- and is wanted again ---- */
+
+/* Each page once, as it is handed out; in one piece or more. */
+static void what_went_of_a_hole_is_counted_when_it_is_taken(void)
+{
+	size_t gone;
+	char *block, *rest;
+
+	a = script_heap(POLICY_DEFAULT);
+	block = holes(1, MIB);
+	gone = purger_release(SIZE_MAX);
+	EXPECT(gone >= MIB - 2 * PAGE && a->refaulted_bytes == 0);
+	EXPECT(cede_malloc(256 * KIB) == block);
+	EXPECT(a->refaulted_bytes == align_up(256 * KIB, PAGE));
+	rest = cede_malloc(512 * KIB);
+	EXPECT(cede_realloc(rest, 600 * KIB) == rest && rest > block && rest < block + MIB);
+	EXPECT((char *)cede_malloc(MIB - 856 * KIB - 64) < block + MIB);
+	EXPECT(a->refaulted_bytes == gone);
+	cede_free(block);
+	EXPECT(cede_malloc(256 * KIB) == block && a->refaulted_bytes == gone);
+}
+
+/* What was never handed out is new. */
+static void what_went_of_the_top_is_counted_when_it_is_taken(void)
+{
+	size_t gone;
+	char *block, *next;
+
+	a = script_heap(POLICY_DEFAULT);
+	cede_free(touched(4 * MIB));
+	gone = purger_release(SIZE_MAX);
+	EXPECT(gone >= 4 * MIB - 2 * PAGE);
+	block = touched(2 * MIB);
+	EXPECT(a->refaulted_bytes >= 2 * MIB - PAGE && a->refaulted_bytes <= 2 * MIB);
+	EXPECT(cede_realloc(block, 3 * MIB) == block);
+	EXPECT(a->refaulted_bytes >= 3 * MIB - PAGE && a->refaulted_bytes <= 3 * MIB);
+	next = touched(8 * MIB);
+	EXPECT(next > block && a->refaulted_bytes == gone);
+	cede_free(next);
+	EXPECT(touched(8 * MIB) == next && a->refaulted_bytes == gone);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -442,6 +484,8 @@ int main(void)
 		child_test(sparse_memory_stays_sparse),
 		child_test(what_was_refused_is_cleared),
 		child_test(a_refused_discard_ends),
+		child_test(what_went_of_a_hole_is_counted_when_it_is_taken),
+		child_test(what_went_of_the_top_is_counted_when_it_is_taken),
 	};
 
 	return cmocka_run_group_tests_name("claim", tests, NULL, NULL);

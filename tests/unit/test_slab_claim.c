@@ -216,6 +216,55 @@ static void no_more_goes_than_is_asked(void)
 	EXPECT(slabs_pass(slabs_arena->ticks - 1, true) == 6 * SEGMENT && slabs_arena->segments.count == 0);
 }
 
+/* ---- and is wanted again ---- */
+
+static void a_page_that_went_is_counted_when_it_is_taken(void)
+{
+	unsigned class = class_of_request(1024);
+
+	slabs_start();
+	slabs_take(class, blocks, 8);
+	for (size_t i = 4; i < 8; i++)
+		slabs_give(blocks[i]);
+	EXPECT(slabs_release() == PAGE && slabs_arena->refaulted_bytes == 0);
+	slabs_take(class, &blocks[4], 1);
+	EXPECT(slabs_arena->refaulted_bytes == PAGE);
+	slabs_take(class, &blocks[5], 11);
+	EXPECT(slabs_arena->refaulted_bytes == PAGE);
+}
+
+/* Whichever slab has them, and although the window had the segment meanwhile. */
+static void units_that_went_are_counted_when_they_are_taken(void)
+{
+	unsigned class = class_of_request(1024);
+
+	slabs_start();
+	slabs_take(class, blocks, 128);
+	for (size_t i = 0; i < 128; i++)
+		slabs_give(blocks[i]);
+	EXPECT(slabs_release() == 2 * UNIT && slabs_arena->segments.count == 0);
+	slabs_take(class_of_request(16), blocks, 257);
+	EXPECT(slabs_arena->refaulted_bytes == 2 * PAGE);
+	slabs_take(class_of_request(8192), blocks, 32);
+	EXPECT(slabs_arena->refaulted_bytes == 2 * PAGE);
+}
+
+/* In the child of a fork the pages are there. */
+static void what_did_not_go_is_not_counted(void)
+{
+	unsigned class = class_of_request(1024);
+
+	slabs_start();
+	slabs_take(class, blocks, 8);
+	for (size_t i = 4; i < 8; i++)
+		slabs_give(blocks[i]);
+	slabs_arena->ticks++;
+	EXPECT(slabs_claim(slabs_arena->ticks - 1, true) && slabs_claimed.count == 1);
+	claim_return(&slabs_claimed, false);
+	slabs_take(class, blocks, 1);
+	EXPECT(slabs_arena->refaulted_bytes == 0);
+}
+
 /* ---- at random ---- */
 
 static struct live {
@@ -249,6 +298,7 @@ static void live_at_random(struct rng *rng, bool grows)
 static void nothing_live_is_lost_over_long_runs(void)
 {
 	struct rng rng = { 23 };
+	size_t gone = 0;
 
 	slabs_start();
 	for (unsigned round = 0; round < 20000; round++) {
@@ -264,8 +314,10 @@ static void nothing_live_is_lost_over_long_runs(void)
 		if (rng_below(&rng, 4) == 0)
 			claim_return(&slabs_claimed, false);
 		else
-			(void)slabs_discard();
+			gone += slabs_discard();
+		EXPECT(slabs_arena->refaulted_bytes <= gone);
 	}
+	EXPECT(slabs_arena->refaulted_bytes != 0);
 	for (size_t i = 0; i < live_count; i++)
 		slabs_check(live[i].block, class_sizes[live[i].class]);
 	(void)slabs_ticks(4 * SLAB_TICKS);
@@ -291,6 +343,9 @@ int main(void)
 		child_test(free_units_side_by_side_are_one_range),
 		child_test(a_claim_is_bounded),
 		child_test(no_more_goes_than_is_asked),
+		child_test(a_page_that_went_is_counted_when_it_is_taken),
+		child_test(units_that_went_are_counted_when_they_are_taken),
+		child_test(what_did_not_go_is_not_counted),
 		child_test(nothing_live_is_lost_over_long_runs),
 	};
 
