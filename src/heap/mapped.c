@@ -129,6 +129,7 @@ static struct chunk *map(size_t size, size_t room)
 		return NULL;
 	c = map_spare(whole, whole + room);
 	if (c == NULL) {
+		spare_missed(whole);
 		c = (struct chunk *)map_apart(whole);
 		stale = 0;
 	}

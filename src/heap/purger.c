@@ -7,6 +7,7 @@
 #include "heap/slab_claim.h"
 #include "heap/spare.h"
 #include "os/os.h"
+#include "purge/regret.h"
 
 /* How often a release looks at an arena again. */
 #define RELEASE_ROUNDS 3
@@ -18,6 +19,10 @@ struct purge_counts purge_counts;
 
 static struct lock purge_lock = LOCK_INIT(RANK_PURGE);
 static struct claim claim;     /* guarded by purge_lock */
+static struct regret regret;   /* likewise, as what follows */
+static unsigned delay = DECAY_TICKS;
+static size_t wanted_before;   /* bytes, until the last pass */
+static uint64_t passed_ms;     /* when that ended */
 static uint32_t state;         /* enum purger_state; atomic, a futex */
 static uint64_t last_pass_ms;  /* of passes run by frees; atomic */
 static uint64_t last_look;     /* cycles, likewise */
@@ -145,40 +150,91 @@ static size_t dirty_now(struct arena *a)
 	return dirty;
 }
 
+/* Of all arenas and spares, in bytes. */
+struct pass {
+	unsigned delay; /* ticks */
+	size_t left;    /* may be to give back later */
+	size_t free;    /* was free and resident, at most */
+	size_t gone;    /* went */
+	size_t wanted;  /* ever was wanted again */
+};
+
+/* What slabs have in memory beside their live bytes. */
+static size_t free_of_slabs(const struct arena *a)
+{
+	size_t touched = a->segments.touched * os_page_size;
+
+	return touched - size_min(touched, a->slabs.live_bytes);
+}
+
 /* One tick of one arena: what has been free long enough goes. */
-static size_t tick(struct arena *a)
+static void tick(struct pass *p, struct arena *a)
 {
 	size_t dirty, old, gone;
 	uint32_t ticks;
 
 	lock_acquire(&a->lock);
 	free_deferred(a);
-	old = decay_tick(&a->decay, extent_dirty_bytes(a));
+	dirty = extent_dirty_bytes(a);
+	old = decay_tick(&a->decay, dirty, p->delay);
 	ticks = ++a->ticks;
+	p->free += dirty + free_of_slabs(a);
+	p->wanted += a->refaulted_bytes;
 	lock_release(&a->lock);
 	gone = give_back(a, old);
-	(void)give_back_slabs(a, ticks - SLAB_TICKS, false, SIZE_MAX);
+	p->gone += gone + give_back_slabs(a, ticks - SLAB_TICKS_FOR(p->delay), false, SIZE_MAX);
 
 	lock_acquire(&a->lock);
 	decay_purged(&a->decay, gone);
 	dirty = purger_dirty(a);
 	purger_publish(a, dirty);
+	p->left += dirty;
 	lock_release(&a->lock);
-	return dirty;
+}
+
+static unsigned present_delay(void)
+{
+	unsigned now;
+
+	lock_acquire(&purge_lock);
+	now = delay;
+	lock_release(&purge_lock);
+	return now;
+}
+
+/* What the pass saw decides on the delay of the next; whether there must be one soon. */
+static bool learn(const struct pass *p)
+{
+	uint64_t now = os_now_ms();
+	bool watching;
+
+	lock_acquire(&purge_lock);
+	regret_tick(&regret, now - passed_ms,
+	            (p->wanted - size_min(p->wanted, wanted_before)) / os_page_size,
+	            p->free / os_page_size);
+	regret_gave(&regret, p->gone / os_page_size);
+	wanted_before = p->wanted;
+	passed_ms = now;
+	delay = regret_delay(&regret);
+	watching = regret_is_watching(&regret);
+	lock_release(&purge_lock);
+	return watching;
 }
 
 /* Empties idle caches and ticks every arena; returns whether more is to come. */
-static size_t pass(void)
+static bool pass(void)
 {
-	size_t left = cache_drain_idle(false);
+	struct pass p = { .delay = present_delay() };
+	bool caches = cache_drain_idle(false);
 
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
-		left += tick(a);
+		tick(&p, a);
 	scrub_window();
-	(void)give_back_spares(spare_tick());
-	left += spare_bytes();
+	p.free += spare_bytes();
+	p.gone += give_back_spares(spare_tick(p.delay, &p.wanted));
+	p.left += spare_bytes();
 	__atomic_add_fetch(&purge_counts.passes, 1, __ATOMIC_RELAXED);
-	return left;
+	return learn(&p) || caches || p.left != 0;
 }
 
 static size_t published(void)
@@ -209,7 +265,7 @@ static void run(void)
 	for (;;) {
 		uint32_t never = 0;
 
-		if (pass() == 0)
+		if (!pass())
 			sleep_until_told();
 		os_futex_wait(&never, 0, DECAY_TICK_MS);
 	}

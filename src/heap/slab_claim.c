@@ -5,6 +5,9 @@
 
 #define UNIT_PAGES (UNIT / os_page_size)
 
+/* An age: without a second look. */
+#define AT_ONCE 0
+
 /* `count` pages of a unit from the page `first` on, a bit each. */
 static uint16_t page_bits(size_t first, size_t count)
 {
@@ -110,15 +113,17 @@ static size_t claim_runs(struct claim *claim, struct arena *a, size_t unit, unsi
 	return taken;
 }
 
-/* Which of the free pages that were found in a unit have been free long enough. */
-static uint16_t old_pages(const struct arena *a, size_t unit, uint16_t found)
+/* Which of the free pages that were found in a unit have been free for `age` ticks. */
+static uint16_t old_pages(const struct arena *a, size_t unit, uint16_t found, unsigned age)
 {
 	const struct segment *s = segment_of_unit(unit);
 	unsigned at = unit % SEGMENT_UNITS;
 
+	if (age == AT_ONCE)
+		return found;
 	if (slab_of_unit(unit) != NULL)
 		return found & s->idle[at];
-	return (uint8_t)(a->ticks - s->freed_at[at]) >= SLAB_TICKS ? found : 0;
+	return (uint8_t)(a->ticks - s->freed_at[at]) >= age ? found : 0;
 }
 
 /*
@@ -126,7 +131,7 @@ static uint16_t old_pages(const struct arena *a, size_t unit, uint16_t found)
  * All pages are looked at before the first is claimed: a block may lie on two units.
  */
 static size_t look(struct claim *claim, struct arena *a, size_t unit, unsigned units,
-                   bool at_once)
+                   unsigned age)
 {
 	struct segment *s = segment_of_unit(unit);
 	uint16_t found[SLAB_UNITS_MOST], old[SLAB_UNITS_MOST];
@@ -134,7 +139,7 @@ static size_t look(struct claim *claim, struct arena *a, size_t unit, unsigned u
 
 	for (unsigned i = 0; i < units; i++) {
 		found[i] = free_pages(unit + i, s->touched[(unit + i) % SEGMENT_UNITS]);
-		old[i] = at_once ? found[i] : old_pages(a, unit + i, found[i]);
+		old[i] = old_pages(a, unit + i, found[i], age);
 	}
 	taken = claim_runs(claim, a, unit, units, old);
 	for (unsigned i = 0; i < units; i++) {
@@ -149,7 +154,7 @@ static size_t look(struct claim *claim, struct arena *a, size_t unit, unsigned u
 
 /* Looks at the pending units. */
 static size_t look_at_segment(struct claim *claim, struct arena *a, struct segment *s,
-                              bool at_once)
+                              unsigned age)
 {
 	size_t base = (size_t)(s - window.segments) * SEGMENT_UNITS, taken = 0;
 	uint32_t left = s->pending;
@@ -163,7 +168,7 @@ static size_t look_at_segment(struct claim *claim, struct arena *a, struct segme
 		if (slab != NULL)
 			unit -= window.slabs[unit].back;
 		left &= ~segment_bits(unit, units);
-		taken += look(claim, a, unit, units, at_once);
+		taken += look(claim, a, unit, units, age);
 	}
 	return taken;
 }
@@ -172,10 +177,12 @@ bool slab_claim_take(struct claim *claim, struct arena *a, uint32_t tick, bool a
                      size_t most)
 {
 	size_t taken = 0;
-	unsigned looked = 0;
+	unsigned looked = 0, age;
 
 	claim->arena = a;
 	lock_acquire(&a->lock);
+	/* One look at the least delay, two at any longer one. */
+	age = at_once ? AT_ONCE : 2 * (a->ticks - tick) - SLAB_TICKS;
 	claim->of_slabs = true;
 	claim->count = claim->chunks_count = 0;
 	/* A segment has at most half as many ranges as fit. */
@@ -186,7 +193,7 @@ bool slab_claim_take(struct claim *claim, struct arena *a, uint32_t tick, bool a
 		if (s == NULL)
 			break;
 		looked++;
-		taken += look_at_segment(claim, a, s, at_once);
+		taken += look_at_segment(claim, a, s, age);
 		(void)segment_retire(a, s);
 	}
 	if (a->segments.queue == NULL)

@@ -18,6 +18,8 @@ static unsigned count;
 static size_t bytes;
 static struct os_range leaving;        /* taken aside by spare_release */
 static struct decay decay;
+static size_t unmapped;                /* bytes that went and were not mapped anew since */
+static size_t refaulted;               /* bytes that were */
 
 static bool enter(void)
 {
@@ -161,6 +163,16 @@ bool spare_put(void *start, size_t size)
 	return kept;
 }
 
+void spare_missed(size_t size)
+{
+	if (!enter())
+		return;
+	size = size_min(size, unmapped);
+	unmapped -= size;
+	refaulted += size;
+	lock_release(&lock);
+}
+
 size_t spare_bytes(void)
 {
 	return __atomic_load_n(&bytes, __ATOMIC_SEQ_CST);
@@ -171,12 +183,13 @@ size_t spare_count(void)
 	return __atomic_load_n(&count, __ATOMIC_RELAXED);
 }
 
-size_t spare_tick(void)
+size_t spare_tick(unsigned delay, size_t *wanted)
 {
 	size_t old;
 
 	lock_acquire(&lock);
-	old = decay_tick(&decay, bytes);
+	old = decay_tick(&decay, bytes, delay);
+	*wanted += refaulted;
 	lock_release(&lock);
 	return old;
 }
@@ -211,6 +224,7 @@ size_t spare_release(size_t want)
 	os_release(leaving.start, leaving.size);
 	leaving.size = 0;
 	decay_purged(&decay, size);
+	unmapped += size;
 	lock_release(&lock);
 	return size;
 }

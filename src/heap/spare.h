@@ -37,8 +37,14 @@ bool spare_put(void *start, size_t size) MUST_USE;
 size_t spare_bytes(void);
 size_t spare_count(void);
 
-/* Ends a tick of the purger: what has been spare long enough to go. */
-size_t spare_tick(void);
+/* A block of `size` found no spare and is mapped: perhaps one went too early. */
+void spare_missed(size_t size);
+
+/*
+ * Ends a tick of the purger: what has been spare for `delay` ticks.  *wanted grows by
+ * all bytes that ever went and were mapped anew.
+ */
+size_t spare_tick(unsigned delay, size_t *wanted);
 /*
  * Gives back at most `want` bytes, the oldest; at most so much at a time that it
  * takes a few milliseconds.  Returns the bytes.  With the purge lock.

@@ -1,21 +1,23 @@
 #include "purge/decay.h"
 
-size_t decay_tick(struct decay *d, size_t now)
+size_t decay_tick(struct decay *d, size_t now, unsigned delay)
 {
-	size_t least;
+	size_t least = now;
 
-	d->at = (d->at + 1) % DECAY_TICKS;
+	d->at = (d->at + 1) % DECAY_MOST;
 	d->lows[d->at] = d->low;
 	d->low = now;
-	least = now;
-	for (unsigned i = 0; i < DECAY_TICKS; i++)
-		if (d->lows[i] < least)
-			least = d->lows[i];
+	for (unsigned i = 0; i < delay; i++) {
+		size_t low = d->lows[(d->at + DECAY_MOST - i) % DECAY_MOST];
+
+		if (low < least)
+			least = low;
+	}
 	return least;
 }
 
 void decay_purged(struct decay *d, size_t gone)
 {
-	for (unsigned i = 0; i < DECAY_TICKS; i++)
+	for (unsigned i = 0; i < DECAY_MOST; i++)
 		d->lows[i] -= d->lows[i] < gone ? d->lows[i] : gone;
 }

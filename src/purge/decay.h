@@ -2,9 +2,9 @@
  * How much free memory has been free long enough to give back: a calculator
  * that touches no memory but its own.  Layer: purge.
  *
- * The low-water rule: what an arena had free at *every* moment of the last
- * DECAY_TICKS ticks is not part of a pool that the program cycles through, so it
- * may go.  A pool that empties and fills faster than that costs nothing.
+ * The low-water rule: what an arena had free at *every* moment of the last ticks is
+ * not part of a pool that the program cycles through, so it may go.  A pool that
+ * empties and fills faster than that costs nothing.  How many ticks: regret.h.
  *
  * Ownership: part of an arena, guarded by its lock.
  */
@@ -14,11 +14,12 @@
 #include <stddef.h>
 
 #define DECAY_TICK_MS 50
-#define DECAY_TICKS   5
+#define DECAY_TICKS   5  /* the least delay */
+#define DECAY_MOST    13 /* the longest; with what caches take, 800 ms */
 
 struct decay {
-	size_t low;               /* least free bytes in the current tick */
-	size_t lows[DECAY_TICKS]; /* and in the ticks before it, newest at `at` */
+	size_t low;              /* least free bytes in the current tick */
+	size_t lows[DECAY_MOST]; /* and in the ticks before it, newest at `at` */
 	unsigned at;
 };
 
@@ -31,9 +32,9 @@ static inline void decay_fell(struct decay *d, size_t now)
 
 /*
  * Ends a tick at which `now` bytes are free; returns the bytes that were free
- * throughout the last DECAY_TICKS ticks.
+ * throughout the last `delay` ticks, at most DECAY_MOST.
  */
-size_t decay_tick(struct decay *d, size_t now);
+size_t decay_tick(struct decay *d, size_t now, unsigned delay);
 
 /*
  * `gone` bytes were given back: the record of the past shrinks by as much.  The

@@ -21,6 +21,7 @@ size_t script_discarded;
 static struct call_script scripts[OS_CALLS];
 static void *map_at;
 static unsigned cpus; /* 0: the real ones */
+static uint64_t clock_ms; /* 0: the real one; atomic */
 static char *break_start, *break_now, *break_elsewhere;
 
 void *__real_os_sbrk(intptr_t increment);
@@ -32,6 +33,7 @@ bool __real_os_protect(void *start, size_t size, enum os_access access);
 size_t __real_os_discard(const struct os_range *ranges, unsigned count, uint64_t *calls);
 bool __real_os_thread_start(void (*run)(void), const char *name);
 unsigned __real_os_cpu_count(void);
+uint64_t __real_os_now_ms(void);
 
 void *__wrap_os_sbrk(intptr_t increment);
 void *__wrap_os_map(void *hint, size_t size, enum os_access access);
@@ -42,6 +44,7 @@ bool __wrap_os_protect(void *start, size_t size, enum os_access access);
 size_t __wrap_os_discard(const struct os_range *ranges, unsigned count, uint64_t *calls);
 bool __wrap_os_thread_start(void (*run)(void), const char *name);
 unsigned __wrap_os_cpu_count(void);
+uint64_t __wrap_os_now_ms(void);
 
 void script_reset(void)
 {
@@ -50,6 +53,7 @@ void script_reset(void)
 	script_discarded = 0;
 	map_at = NULL;
 	break_elsewhere = NULL;
+	script_clock(0);
 	cpus = 0;
 }
 
@@ -66,6 +70,11 @@ void script_fail_from(enum os_call call, unsigned nth)
 unsigned script_calls(enum os_call call)
 {
 	return scripts[call].made;
+}
+
+void script_clock(uint64_t ms)
+{
+	__atomic_store_n(&clock_ms, ms, __ATOMIC_RELAXED);
 }
 
 void script_cpus(unsigned count)
@@ -183,6 +192,13 @@ unsigned __wrap_os_cpu_count(void)
 {
 	(void)call_fails(OS_CPUS);
 	return cpus != 0 ? cpus : __real_os_cpu_count();
+}
+
+uint64_t __wrap_os_now_ms(void)
+{
+	uint64_t ms = __atomic_load_n(&clock_ms, __ATOMIC_RELAXED);
+
+	return ms != 0 ? ms : __real_os_now_ms();
 }
 
 struct arena *script_heap(enum policy policy)

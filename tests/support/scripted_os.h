@@ -32,6 +32,9 @@ void script_fail_from(enum os_call call, unsigned nth);
 /* Calls since script_reset, failed ones too. */
 unsigned script_calls(enum os_call call);
 
+/* The clock stands until the next such call; 0: the real one. */
+void script_clock(uint64_t ms);
+
 /* So many processors from now on. */
 void script_cpus(unsigned count);
 

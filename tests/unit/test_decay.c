@@ -21,8 +21,8 @@ static void test_waits_for_whole_ticks(void **state)
 
 	(void)state;
 	for (int i = 0; i < DECAY_TICKS; i++)
-		assert_int_equal(decay_tick(&d, 8 * MIB), 0);
-	assert_int_equal(decay_tick(&d, 8 * MIB), 8 * MIB);
+		assert_int_equal(decay_tick(&d, 8 * MIB, DECAY_TICKS), 0);
+	assert_int_equal(decay_tick(&d, 8 * MIB, DECAY_TICKS), 8 * MIB);
 }
 
 static void test_what_came_later_waits_longer(void **state)
@@ -31,10 +31,10 @@ static void test_what_came_later_waits_longer(void **state)
 
 	(void)state;
 	for (int i = 0; i < DECAY_TICKS; i++)
-		decay_tick(&d, 3 * MIB);
+		decay_tick(&d, 3 * MIB, DECAY_TICKS);
 	for (int i = 0; i < DECAY_TICKS; i++)
-		assert_int_equal(decay_tick(&d, 5 * MIB), 3 * MIB);
-	assert_int_equal(decay_tick(&d, 5 * MIB), 5 * MIB);
+		assert_int_equal(decay_tick(&d, 5 * MIB, DECAY_TICKS), 3 * MIB);
+	assert_int_equal(decay_tick(&d, 5 * MIB, DECAY_TICKS), 5 * MIB);
 }
 
 /* A pool that empties now and then, in less than the delay, stays whole. */
@@ -46,7 +46,7 @@ static void test_short_cycles_cost_nothing(void **state)
 	for (int i = 0; i < 100; i++) {
 		if (i % DECAY_TICKS == 0)
 			decay_fell(&d, 0);
-		assert_int_equal(decay_tick(&d, 64 * MIB), 0);
+		assert_int_equal(decay_tick(&d, 64 * MIB, DECAY_TICKS), 0);
 	}
 }
 
@@ -59,7 +59,7 @@ static void test_only_the_floor_of_a_pool_goes(void **state)
 		size_t old;
 
 		decay_fell(&d, 16 * MIB);
-		old = decay_tick(&d, 64 * MIB);
+		old = decay_tick(&d, 64 * MIB, DECAY_TICKS);
 		assert_int_equal(old, i < DECAY_TICKS ? 0 : 16 * MIB);
 	}
 }
@@ -70,14 +70,14 @@ static void test_purged_leaves_the_past(void **state)
 
 	(void)state;
 	for (int i = 0; i <= DECAY_TICKS; i++)
-		decay_tick(&d, 10 * MIB);
+		decay_tick(&d, 10 * MIB, DECAY_TICKS);
 	decay_fell(&d, 4 * MIB);
 	decay_purged(&d, 6 * MIB);
 	/* The 4 left are as old as before; 6 new ones have yet to age. */
-	assert_int_equal(decay_tick(&d, 10 * MIB), 4 * MIB);
+	assert_int_equal(decay_tick(&d, 10 * MIB, DECAY_TICKS), 4 * MIB);
 	/* Never below nothing. */
 	decay_purged(&d, 100 * MIB);
-	assert_int_equal(decay_tick(&d, 10 * MIB), 0);
+	assert_int_equal(decay_tick(&d, 10 * MIB, DECAY_TICKS), 0);
 }
 
 /* ---- the model ---- */
@@ -85,15 +85,15 @@ static void test_purged_leaves_the_past(void **state)
 #define TICKS 400
 
 struct model {
-	size_t least[TICKS + DECAY_TICKS + 1]; /* of all moments of each tick */
+	size_t least[TICKS + DECAY_MOST + 1]; /* of all moments of each tick */
 	unsigned tick;
 };
 
-static size_t model_answer(const struct model *m, size_t now)
+static size_t model_answer(const struct model *m, size_t now, unsigned delay)
 {
 	size_t least = now;
 
-	for (unsigned i = 0; i < DECAY_TICKS; i++)
+	for (unsigned i = 0; i < delay; i++)
 		least = m->least[m->tick - i] < least ? m->least[m->tick - i] : least;
 	return least;
 }
@@ -102,10 +102,12 @@ static void model_run(uint64_t seed)
 {
 	struct rng rng = { seed };
 	struct decay d = { 0 };
-	struct model m = { .tick = DECAY_TICKS };
+	struct model m = { .tick = DECAY_MOST };
 	size_t now = 0, old, gone;
 
 	for (int i = 0; i < TICKS; i++) {
+		unsigned delay = DECAY_TICKS + (unsigned)rng_below(&rng, DECAY_MOST - DECAY_TICKS + 1);
+
 		for (uint64_t moves = rng_below(&rng, 4); moves > 0; moves--) {
 			/* Frees raise it unseen, allocations tell. */
 			size_t next = rng_below(&rng, 3) == 0 ? rng_below(&rng, 1000) : now + 1;
@@ -116,8 +118,8 @@ static void model_run(uint64_t seed)
 			}
 			now = next;
 		}
-		old = decay_tick(&d, now);
-		assert_int_equal(old, model_answer(&m, now));
+		old = decay_tick(&d, now, delay);
+		assert_int_equal(old, model_answer(&m, now, delay));
 		m.least[++m.tick] = now;
 		gone = old != 0 && rng_below(&rng, 2) ? rng_below(&rng, old + 1) : 0;
 		now -= gone;

@@ -157,6 +157,49 @@ static void a_thread_switched_off_is_not_tried(void)
 	EXPECT(script_calls(OS_THREAD) == 0);
 }
 
+/* ---- regret ---- */
+
+/* So many ticks of the clock, at each of which a free of the program does the pass. */
+static void pass_ticks(unsigned ticks)
+{
+	static uint64_t now = 1000000;
+
+	while (ticks-- > 0) {
+		script_clock(now += DECAY_TICK_MS);
+		process_sleep_ms(5); /* frees look at the clock each millisecond */
+		cede_free(cede_malloc(1000));
+	}
+}
+
+static void what_was_wanted_again_waits_longer(void)
+{
+	char *block;
+
+	a = script_heap(POLICY_DEFAULT);
+	settings.trim_threshold = SIZE_MAX;
+	settings.background = false;
+	block = cede_malloc(64 * MIB);
+	for (int round = 0; round < 2; round++) {
+		/* The free itself may do a pass. */
+		cede_free(memset(block, 1, 64 * MIB));
+		pass_ticks(DECAY_TICKS + 1);
+		EXPECT((resident_of_heap() < MIB) == (round == 0));
+		block = cede_malloc(64 * MIB);
+	}
+	/* It is still owed, and yet all goes in the end. */
+	cede_free(memset(block, 1, 64 * MIB));
+	pass_ticks(DECAY_MOST - 1);
+	EXPECT(resident_of_heap() >= 64 * MIB);
+	pass_ticks(2);
+	EXPECT(resident_of_heap() < MIB);
+	/* Wanted late, and nothing is owed after some seconds. */
+	pass_ticks(80);
+	block = cede_malloc(64 * MIB);
+	cede_free(memset(block, 1, 64 * MIB));
+	pass_ticks(DECAY_TICKS + 1);
+	EXPECT(resident_of_heap() < MIB);
+}
+
 /* Neither the purger nor a pass of a free goes on for ever about locked memory. */
 static void locked_memory_lets_it_sleep(void)
 {
@@ -334,6 +377,7 @@ int main(void)
 		child_test(a_pool_in_use_is_left_alone),
 		child_test(a_thread_that_cannot_be_made_is_absent),
 		child_test(a_thread_switched_off_is_not_tried),
+		child_test(what_was_wanted_again_waits_longer),
 		child_test(locked_memory_lets_it_sleep),
 		child_test(a_forked_child_makes_its_own),
 		child_test(a_child_of_the_absent_has_none_either),

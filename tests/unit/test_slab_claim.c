@@ -101,6 +101,24 @@ static void a_slab_that_comes_and_goes_stays(void)
 	EXPECT(slabs_ticks(2) == UNIT);
 }
 
+/* Pages of a slab and free units alike. */
+static void a_longer_delay_is_between_longer_looks(void)
+{
+	unsigned class = class_of_request(1024), ticks = 0;
+	size_t gone = 0;
+
+	slabs_start();
+	slabs_take(class, blocks, 72);
+	for (size_t i = 0; i < 68; i++)
+		slabs_give(blocks[i]);
+	while (gone == 0) {
+		slabs_arena->ticks++;
+		ticks++;
+		gone = slabs_pass(slabs_arena->ticks - SLAB_TICKS_FOR(DECAY_MOST), false);
+	}
+	EXPECT(gone == UNIT + PAGE && ticks == 2 * SLAB_TICKS_FOR(DECAY_MOST));
+}
+
 /*
  * Slabs of several units on units that ended, all of them still to be looked at: each
  * unit has one look a pass all the same.
@@ -337,6 +355,7 @@ int main(void)
 		child_test(a_page_that_is_used_stays),
 		child_test(an_empty_slab_goes_after_one_wait),
 		child_test(a_slab_that_comes_and_goes_stays),
+		child_test(a_longer_delay_is_between_longer_looks),
 		child_test(a_new_slab_on_old_units_has_two_looks),
 		child_test(all_free_pages_of_each_class_go_in_time),
 		child_test(all_free_pages_of_each_class_go_at_once),

@@ -132,15 +132,37 @@ static void so_much_at_a_time(void)
 
 static void only_what_stayed_is_due(void)
 {
+	size_t wanted = 0;
+
 	start(8 * MIB);
 	give(0, 8 * MIB);
 	for (unsigned i = 0; i < DECAY_TICKS; i++)
-		EXPECT(spare_tick() == 0);
+		EXPECT(spare_tick(DECAY_TICKS, &wanted) == 0);
 	EXPECT(spare_take(2 * MIB, 2 * MIB) == region);
 	give(0, 2 * MIB);
-	EXPECT(spare_tick() == 6 * MIB);
+	EXPECT(spare_tick(DECAY_TICKS, &wanted) == 6 * MIB);
 	EXPECT(spare_release(6 * MIB) == 6 * MIB);
-	EXPECT(spare_tick() == 0);
+	EXPECT(spare_tick(DECAY_TICKS, &wanted) == 0);
+}
+
+/* What finds no spare wants again what went, as far as anything went. */
+static void what_went_is_missed_once(void)
+{
+	size_t wanted = 0;
+
+	start(8 * MIB);
+	give(0, 8 * MIB);
+	spare_missed(3 * MIB);
+	(void)spare_tick(DECAY_TICKS, &wanted);
+	EXPECT(wanted == 0);
+	EXPECT(spare_release(SIZE_MAX) == 8 * MIB);
+	spare_missed(3 * MIB);
+	(void)spare_tick(DECAY_TICKS, &wanted);
+	EXPECT(wanted == 3 * MIB);
+	spare_missed(30 * MIB);
+	wanted = 0;
+	(void)spare_tick(DECAY_TICKS, &wanted);
+	EXPECT(wanted == 8 * MIB);
 }
 
 /* In the child the range that its parent took aside is still there, and goes. */
@@ -178,6 +200,7 @@ int main(void)
 		child_test(the_oldest_goes_first),
 		child_test(so_much_at_a_time),
 		child_test(only_what_stayed_is_due),
+		child_test(what_went_is_missed_once),
 		child_test(a_fork_meanwhile_loses_nothing),
 	};
 
