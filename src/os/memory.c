@@ -8,9 +8,10 @@
 #include "base/bits.h"
 #include "os/syscall.h"
 
-/* Linux 6.14: process_madvise on the caller itself, without a descriptor. */
-#ifndef PIDFD_SELF_THREAD_GROUP
-#define PIDFD_SELF_THREAD_GROUP -20000
+/* Linux 6.14: the caller itself, without a descriptor.  The thread's own number: that of
+ * its group became another one in 6.17. */
+#ifndef PIDFD_SELF_THREAD
+#define PIDFD_SELF_THREAD -10000
 #endif
 
 /* A sanitizer that follows memory must see it come and go: its own mmap, then. */
@@ -82,58 +83,49 @@ bool os_advise_huge(void *start, size_t size, bool wanted)
 	return !sys_failed(sys(SYS_madvise, start, size, advice));
 }
 
-/* Ranges of one call: little enough for the smallest stack that may be below. */
-#define VECTOR 128
-
 /* Whether one call can discard many ranges; cleared at the first refusal. */
 static bool vectored = true;
 
+/* A row of ranges is a vector of the system's. */
+_Static_assert(sizeof(struct os_range) == sizeof(struct iovec) &&
+               offsetof(struct os_range, start) == offsetof(struct iovec, iov_base) &&
+               offsetof(struct os_range, size) == offsetof(struct iovec, iov_len), "struct iovec");
+
+/* Returns the bytes of the ranges before the first that it cannot do. */
 static size_t advise_vector(const struct os_range *ranges, unsigned count, int advice,
                             uint64_t *calls)
 {
-	struct iovec vector[VECTOR];
 	long result;
 
-	for (unsigned i = 0; i < count; i++)
-		vector[i] = (struct iovec){ ranges[i].start, ranges[i].size };
 	++*calls;
-	result = sys(SYS_process_madvise, PIDFD_SELF_THREAD_GROUP, vector, count, advice, 0);
-	if (sys_failed(result)) {
-		/* ENOMEM or EINVAL may be about one range: the others still count. */
-		if (result == -EBADF || result == -ENOSYS || result == -EPERM)
-			__atomic_store_n(&vectored, false, __ATOMIC_RELAXED);
-		return 0;
-	}
-	return (size_t)result;
-}
-
-/* One by one: what the vector left (it stops at the first it cannot do). */
-static size_t advise_each(const struct os_range *ranges, unsigned count, int advice,
-                          uint64_t *calls)
-{
-	size_t done = 0;
-
-	for (unsigned i = 0; i < count; i++) {
-		++*calls;
-		if (!sys_failed(sys(SYS_madvise, ranges[i].start, ranges[i].size, advice)))
-			done += ranges[i].size;
-	}
-	return done;
+	result = sys(SYS_process_madvise, PIDFD_SELF_THREAD, ranges, count, advice, 0);
+	if (!sys_failed(result))
+		return (size_t)result;
+	/* ENOMEM or EINVAL may be about one range: the others still count. */
+	if (result == -EBADF || result == -ENOSYS || result == -EPERM)
+		__atomic_store_n(&vectored, false, __ATOMIC_RELAXED);
+	return 0;
 }
 
 static size_t advise(const struct os_range *ranges, unsigned count, int advice, uint64_t *calls)
 {
 	size_t done = 0;
 
-	for (unsigned i = 0; i < count; i += VECTOR) {
-		unsigned part = count - i < VECTOR ? count - i : VECTOR;
-		size_t want = 0, got = 0;
+	while (count > 0) {
+		size_t went = 0;
 
-		for (unsigned k = i; k < i + part; k++)
-			want += ranges[k].size;
-		if (part > 1 && __atomic_load_n(&vectored, __ATOMIC_RELAXED))
-			got = advise_vector(ranges + i, part, advice, calls);
-		done += got == want ? got : advise_each(ranges + i, part, advice, calls);
+		if (count > 1 && __atomic_load_n(&vectored, __ATOMIC_RELAXED))
+			went = advise_vector(ranges, count, advice, calls);
+		done += went;
+		for (; count > 0 && went >= ranges->size; ranges++, count--)
+			went -= ranges->size;
+		if (count == 0)
+			break;
+		++*calls;
+		if (!sys_failed(sys(SYS_madvise, ranges->start, ranges->size, advice)))
+			done += ranges->size;
+		ranges++;
+		count--;
 	}
 	return done;
 }
