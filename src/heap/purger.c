@@ -57,6 +57,8 @@ static size_t discard_claim(void)
 		return 0;
 	for (unsigned i = 0; i < claim.count; i++)
 		want += claim.ranges[i].size;
+	/* No thread waits for the system to be done. */
+	ASSERT(!arena_any_mine());
 	if (claim.of_slabs)
 		slab_claim_split(&claim, &calls);
 	gone = os_discard(claim.ranges, claim.count, &calls);

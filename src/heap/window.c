@@ -50,6 +50,7 @@ static struct part {
 static size_t segments_open, segments_used;
 static struct segment *spare;   /* nothing of them is in memory */
 static struct segment *retired; /* their pages are not, their descriptions may be */
+static struct segment *scrubbed, *scrubbed_last; /* out of retired, for window_scrub */
 
 /* Another place in each process, as the system's own mappings have. */
 static void choose_place(void)
@@ -153,28 +154,36 @@ static void add_ranges(const struct segment *s, struct os_range *ranges, unsigne
 			ranges[(*count)++] = all[i];
 }
 
+/* With the lock. */
+static void put_scrubbed(struct segment **list)
+{
+	if (scrubbed == NULL)
+		return;
+	scrubbed_last->next = *list;
+	*list = scrubbed;
+	scrubbed = NULL;
+}
+
 bool window_scrub(uint64_t *calls)
 {
 	struct os_range ranges[SCRUB_RANGES];
-	struct segment *first, *last = NULL;
 	unsigned count = 0;
+	bool any;
 
 	lock_acquire(&window_lock);
-	first = retired;
+	any = retired != NULL;
+	scrubbed = retired;
 	for (; retired != NULL && count + 2 <= SCRUB_RANGES; retired = retired->next) {
-		last = retired;
-		add_ranges(last, ranges, &count);
+		scrubbed_last = retired;
+		add_ranges(retired, ranges, &count);
 	}
 	lock_release(&window_lock);
-	if (last == NULL)
-		return false;
 	if (count != 0)
 		(void)os_discard(ranges, count, calls);
 	lock_acquire(&window_lock);
-	last->next = spare;
-	spare = first;
+	put_scrubbed(&spare);
 	lock_release(&window_lock);
-	return true;
+	return any;
 }
 
 void window_fork_prepare(void)
@@ -189,5 +198,9 @@ void window_fork_parent(void)
 
 void window_fork_child(void)
 {
+	/* Nobody here is scrubbing them; or this thread, when its handler forks, and it will
+	 * find none.  One that had the lock goes on where it was. */
+	if (!window_lock.kept)
+		put_scrubbed(&retired);
 	lock_fork_child(&window_lock);
 }

@@ -392,6 +392,48 @@ static void a_child_of_a_busy_process_may_take(void)
 	EXPECT(pthread_join(thread, NULL) == 0);
 }
 
+static void fork_while_scrubbing(const struct os_range *ranges, unsigned count)
+{
+	int status = -1;
+	pid_t child = fork();
+
+	(void)ranges;
+	(void)count;
+	EXPECT(child >= 0);
+	if (child != 0) {
+		EXPECT(waitpid(child, &status, 0) == child && status == 0);
+		return;
+	}
+	/* In the child each is there once; its description may be as it was. */
+	alarm(10);
+	for (size_t i = 0; i < 4; i++)
+		taken[i] = window_take_segment();
+	for (size_t i = 0; i < 4; i++) {
+		EXPECT(taken[i] < &window.segments[4] && !taken[i]->queued);
+		taken[i]->queued = true;
+	}
+	EXPECT(window_take_segment() == &window.segments[4]);
+	_exit(0);
+}
+
+/* The purger stays in the parent, with what it has in hand. */
+static void a_child_has_what_is_being_scrubbed(void)
+{
+	uint64_t calls = 0;
+
+	start();
+	for (size_t i = 0; i < 4; i++)
+		taken[i] = window_take_segment();
+	for (size_t i = 0; i < 4; i++)
+		window_return_segment(taken[i]);
+	script_discarding = fork_while_scrubbing;
+	EXPECT(window_scrub(&calls));
+	script_discarding = NULL;
+	for (size_t i = 0; i < 4; i++)
+		EXPECT(window_take_segment() < &window.segments[4]);
+	EXPECT(window_take_segment() == &window.segments[4]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -408,6 +450,7 @@ int main(void)
 		child_test(many_are_scrubbed_in_turns),
 		child_test(one_may_be_taken_meanwhile),
 		child_test(a_child_of_a_busy_process_may_take),
+		child_test(a_child_has_what_is_being_scrubbed),
 	};
 
 	return cmocka_run_group_tests_name("window", tests, NULL, NULL);
