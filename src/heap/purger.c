@@ -15,6 +15,10 @@
 /* About a millisecond: how often a free without the thread looks at the clock. */
 #define LOOK_CYCLES 2000000
 
+/* After how long the thread that could not be made is tried again, doubled each time. */
+#define RETRY_FIRST_MS 1000
+#define RETRY_MOST_MS  64000
+
 struct purge_counts purge_counts;
 
 static struct lock purge_lock = LOCK_INIT(RANK_PURGE);
@@ -26,6 +30,8 @@ static uint64_t passed_ms;     /* when that ended */
 static uint32_t state;         /* enum purger_state; atomic, a futex */
 static uint64_t last_pass_ms;  /* of passes run by frees; atomic */
 static uint64_t last_look;     /* cycles, likewise */
+static uint64_t retry_wait_ms; /* of who made the state AWAKE */
+static uint64_t retry_at_ms;   /* atomic */
 
 enum purger_state purger_now(void)
 {
@@ -273,12 +279,23 @@ static void run(void)
 	}
 }
 
-static void start(void)
+/* Memory, address space or a limit may be there another time. */
+static void retry_later(void)
 {
-	if (!state_change(PURGER_NONE, PURGER_AWAKE))
+	retry_wait_ms = size_min(size_max(2 * retry_wait_ms, RETRY_FIRST_MS), RETRY_MOST_MS);
+	__atomic_store_n(&retry_at_ms, os_now_ms() + retry_wait_ms, __ATOMIC_RELAXED);
+}
+
+static void start(enum purger_state from)
+{
+	if (!state_change(from, PURGER_AWAKE))
 		return;
-	if (os_thread_start(run, "cede-purger"))
+	if (os_thread_start(run, "cede-purger")) {
+		if (from == PURGER_ABSENT)
+			cache_configure();
 		return;
+	}
+	retry_later();
 	(void)state_change(PURGER_AWAKE, PURGER_ABSENT);
 	cache_configure();
 	(void)cache_drain_idle(true);
@@ -306,8 +323,11 @@ static void pass_instead(void)
 	last = __atomic_load_n(&last_pass_ms, __ATOMIC_RELAXED);
 	if (now - last >= DECAY_TICK_MS &&
 	    __atomic_compare_exchange_n(&last_pass_ms, &last, now, false, __ATOMIC_RELAXED,
-	                                __ATOMIC_RELAXED))
+	                                __ATOMIC_RELAXED)) {
 		(void)pass();
+		if (settings.background && now >= __atomic_load_n(&retry_at_ms, __ATOMIC_RELAXED))
+			start(PURGER_ABSENT);
+	}
 }
 
 NOINLINE void purger_tell(void)
@@ -322,7 +342,7 @@ NOINLINE void purger_tell(void)
 	if (now == PURGER_ABSENT)
 		pass_instead();
 	else if (now == PURGER_NONE)
-		start();
+		start(PURGER_NONE);
 	else if (state_change(PURGER_ASLEEP, PURGER_AWAKE))
 		os_futex_wake(&state, 1);
 }

@@ -8,7 +8,7 @@
  * after that free has let go of its locks.
  *
  * Without the thread (background=off, or it could not be made) the same pass is
- * run by frees, at most once a tick.
+ * run by frees, at most once a tick; they also try to make it again, ever more seldom.
  *
  * Locks: the purge lock is held for one claim at a time, around the arena's, and
  * never wanted by malloc or free.

@@ -12,6 +12,7 @@
 
 #include "cede/cede.h"
 #include "heap/audit.h"
+#include "heap/cache.h"
 #include "heap/extent.h"
 #include "heap/purger.h"
 #include "support/child.h"
@@ -148,12 +149,53 @@ static void a_thread_that_cannot_be_made_is_absent(void)
 	EXPECT(script_calls(OS_THREAD) == 1);
 }
 
+/* Frees of the program while the clock goes on, to so many seconds. */
+static void free_until(unsigned seconds)
+{
+	static uint64_t now;
+
+	for (; now < seconds * 1000; now += 250) {
+		script_clock(1000000 + now);
+		process_sleep_ms(3); /* frees look at the clock each millisecond */
+		use_and_free(2 * MIB);
+	}
+}
+
+static void it_is_tried_again(void)
+{
+	a = script_heap(POLICY_DEFAULT);
+	settings.trim_threshold = SIZE_MAX;
+	script_fail(OS_THREAD, 1);
+	free_until(1);
+	EXPECT(script_calls(OS_THREAD) == 1 && purger_now() == PURGER_ABSENT && !cache_on);
+	free_until(2);
+	EXPECT(script_calls(OS_THREAD) == 2 && purger_now() == PURGER_AWAKE && cache_on);
+	EXPECT(all_gone());
+	EXPECT(wait_for(PURGER_ASLEEP) == PURGER_ASLEEP);
+}
+
+/* After 1 second, 2 more, 4 and so on, to 64. */
+static void it_is_tried_ever_more_seldom(void)
+{
+	static const unsigned at[] = { 1, 3, 7, 15, 31, 63, 127, 191, 255 };
+
+	a = script_heap(POLICY_DEFAULT);
+	settings.trim_threshold = SIZE_MAX;
+	script_fail_from(OS_THREAD, 1);
+	for (unsigned i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
+		free_until(at[i]);
+		EXPECT(script_calls(OS_THREAD) == i + 1);
+	}
+	EXPECT(purger_now() == PURGER_ABSENT);
+}
+
 static void a_thread_switched_off_is_not_tried(void)
 {
 	a = script_heap(POLICY_DEFAULT);
 	settings.trim_threshold = SIZE_MAX;
 	settings.background = false;
 	frees_must_do_without_the_thread();
+	free_until(3);
 	EXPECT(script_calls(OS_THREAD) == 0);
 }
 
@@ -376,6 +418,8 @@ int main(void)
 		child_test(many_small_frees_add_up),
 		child_test(a_pool_in_use_is_left_alone),
 		child_test(a_thread_that_cannot_be_made_is_absent),
+		child_test(it_is_tried_again),
+		child_test(it_is_tried_ever_more_seldom),
 		child_test(a_thread_switched_off_is_not_tried),
 		child_test(what_was_wanted_again_waits_longer),
 		child_test(locked_memory_lets_it_sleep),
