@@ -15,9 +15,10 @@
 /* About a millisecond: how often a free without the thread looks at the clock. */
 #define LOOK_CYCLES 2000000
 
-/* After how long the thread that could not be made is tried again, doubled each time. */
-#define RETRY_FIRST_MS 1000
-#define RETRY_MOST_MS  64000
+/* After how long the system is asked again for what it refused, doubled each time. */
+#define RETRY_FIRST_MS  1000
+#define RETRY_MOST_MS   64000 /* the thread */
+#define LOCKED_MOST_MS  8000  /* whether memory is still locked */
 
 struct purge_counts purge_counts;
 
@@ -25,6 +26,7 @@ static struct lock purge_lock = LOCK_INIT(RANK_PURGE);
 static struct claim claim;     /* guarded by purge_lock */
 static struct regret regret;   /* likewise, as what follows */
 static unsigned delay = DECAY_TICKS;
+static bool locked;            /* memory is, so nothing is claimed; atomic */
 static size_t wanted_before;   /* bytes, until the last pass */
 static uint64_t passed_ms;     /* when that ended */
 static uint32_t state;         /* enum purger_state; atomic, a futex */
@@ -68,20 +70,42 @@ static size_t discard_claim(void)
 	if (claim.of_slabs)
 		slab_claim_split(&claim, &calls);
 	gone = os_discard(claim.ranges, claim.count, &calls);
-	if (unlikely(gone < want))
+	if (unlikely(gone == 0) && os_memory_is_locked())
+		__atomic_store_n(&locked, true, __ATOMIC_RELAXED);
+	else if (unlikely(gone < want))
 		__atomic_store_n(&extent_unsure, true, __ATOMIC_RELAXED);
-	claim_return(&claim, true);
+	claim_return(&claim, !locked);
 	__atomic_add_fetch(&purge_counts.calls, calls, __ATOMIC_RELAXED);
 	__atomic_add_fetch(&purge_counts.bytes, gone, __ATOMIC_RELAXED);
 	return gone;
 }
 
-/* The child of a fork may find its parent's claim, half done. */
-static void begin_claim(void)
+/* With the purge lock when there may be a claim. */
+static bool begin_claim(void)
 {
 	lock_acquire(&purge_lock);
+	/* The child of a fork may find its parent's claim, half done. */
 	if (claim.count != 0)
 		claim_return(&claim, false);
+	if (likely(!locked))
+		return true;
+	lock_release(&purge_lock);
+	return false;
+}
+
+static bool is_locked(void)
+{
+	return __atomic_load_n(&locked, __ATOMIC_RELAXED);
+}
+
+/* Memory that was locked may no longer be. */
+static void look_at_locked(void)
+{
+	if (likely(!is_locked()))
+		return;
+	lock_acquire(&purge_lock);
+	__atomic_store_n(&locked, os_memory_is_locked(), __ATOMIC_RELAXED);
+	lock_release(&purge_lock);
 }
 
 /* Gives up to `want` bytes of an arena's chunks back; returns what the system took. */
@@ -89,8 +113,7 @@ static size_t give_back(struct arena *a, size_t want)
 {
 	size_t gone = 0, taken = SIZE_MAX;
 
-	while (want >= os_page_size && taken != 0) {
-		begin_claim();
+	while (want >= os_page_size && taken != 0 && begin_claim()) {
 		taken = claim_take(&claim, a, want);
 		gone += discard_claim();
 		lock_release(&purge_lock);
@@ -108,8 +131,7 @@ static size_t give_back_slabs(struct arena *a, uint32_t tick, bool at_once, size
 	size_t gone = 0;
 	bool more = true;
 
-	while (more && gone < most) {
-		begin_claim();
+	while (more && gone < most && begin_claim()) {
 		more = slab_claim_take(&claim, a, tick, at_once, most - gone);
 		gone += discard_claim();
 		lock_release(&purge_lock);
@@ -121,7 +143,7 @@ static size_t give_back_slabs(struct arena *a, uint32_t tick, bool at_once, size
 static void scrub_window(void)
 {
 	uint64_t calls = 0;
-	bool more = true;
+	bool more = !is_locked();
 
 	while (more) {
 		lock_acquire(&purge_lock);
@@ -235,6 +257,7 @@ static bool pass(void)
 	struct pass p = { .delay = present_delay() };
 	bool caches = cache_drain_idle(false);
 
+	look_at_locked();
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
 		tick(&p, a);
 	scrub_window();
@@ -268,21 +291,27 @@ static void sleep_until_told(void)
 		os_futex_wait(&state, PURGER_ASLEEP, -1);
 }
 
+static uint64_t longer(uint64_t wait_ms, uint64_t most_ms)
+{
+	return size_min(size_max(2 * wait_ms, RETRY_FIRST_MS), most_ms);
+}
+
 static void run(void)
 {
-	for (;;) {
+	for (uint64_t wait_ms = DECAY_TICK_MS;;) {
 		uint32_t never = 0;
 
 		if (!pass())
 			sleep_until_told();
-		os_futex_wait(&never, 0, DECAY_TICK_MS);
+		wait_ms = unlikely(is_locked()) ? longer(wait_ms, LOCKED_MOST_MS) : DECAY_TICK_MS;
+		os_futex_wait(&never, 0, (int64_t)wait_ms);
 	}
 }
 
 /* Memory, address space or a limit may be there another time. */
 static void retry_later(void)
 {
-	retry_wait_ms = size_min(size_max(2 * retry_wait_ms, RETRY_FIRST_MS), RETRY_MOST_MS);
+	retry_wait_ms = longer(retry_wait_ms, RETRY_MOST_MS);
 	__atomic_store_n(&retry_at_ms, os_now_ms() + retry_wait_ms, __ATOMIC_RELAXED);
 }
 
@@ -394,6 +423,7 @@ size_t purger_release(size_t max)
 {
 	size_t gone = give_back_spares(max);
 
+	look_at_locked();
 	for (struct arena *a = &main_arena; a != NULL && gone < max; a = arena_following(a))
 		gone += release_arena(a, max - gone);
 	scrub_window();

@@ -135,6 +135,14 @@ size_t os_discard(const struct os_range *ranges, unsigned count, uint64_t *calls
 	return advise(ranges, count, MADV_DONTNEED, calls);
 }
 
+bool os_memory_is_locked(void)
+{
+	/* A page in no use, that goes if any does. */
+	static char page[4096] __attribute__((aligned(4096)));
+
+	return sys_failed(sys(SYS_madvise, page, sizeof(page), MADV_DONTNEED));
+}
+
 /* What MADV_FREE does to pages is undone by the discard; but it splits huge ones first. */
 void os_split_huge(const struct os_range *ranges, unsigned count, uint64_t *calls)
 {

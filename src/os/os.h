@@ -57,6 +57,9 @@ bool os_advise_huge(void *start, size_t size, bool wanted);
  */
 size_t os_discard(const struct os_range *ranges, unsigned count, uint64_t *calls);
 
+/* Whether all of the process's memory is locked (mlockall), so that nothing goes. */
+bool os_memory_is_locked(void);
+
 /*
  * To be called before os_discard of ranges within huge pages: without it they would leave
  * the process, but stay with the huge page they are part of.  Linux 4.5.

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
@@ -254,6 +255,54 @@ static void locked_memory_lets_it_sleep(void)
 	audit_arena(a);
 }
 
+/* ---- mlockall ---- */
+
+/* It is asked for now and then, and goes when it may. */
+static void memory_that_was_locked_goes_later(void)
+{
+	static char *blocks[4000];
+
+	a = script_heap(POLICY_DEFAULT);
+	slabs_on = true;
+	for (size_t i = 0; i < 4000; i++)
+		blocks[i] = memset(cede_malloc(1000), 1, 1000);
+	(void)mlockall(MCL_CURRENT);
+	/* A sanitizer does not let it, nor may a limit. */
+	if (!os_memory_is_locked())
+		return;
+	for (size_t i = 0; i < 4000; i++)
+		cede_free(blocks[i]);
+	use_and_free(16 * MIB);
+	while (script_calls(OS_DISCARD) == 0)
+		process_sleep_ms(10);
+	process_sleep_ms(900);
+	EXPECT(script_calls(OS_DISCARD) == 1 && purge_counts.bytes == 0);
+	EXPECT(resident_of_heap() >= 16 * MIB && cede_release(0) == 0);
+	lock_acquire(&a->lock);
+	EXPECT(extent_dirty_bytes(a) >= 15 * MIB && a->segments.touched >= 900);
+	audit_arena(a);
+	lock_release(&a->lock);
+	EXPECT(munlockall() == 0);
+	EXPECT(wait_for(PURGER_ASLEEP) == PURGER_ASLEEP && a->segments.touched == 0);
+	/* Locking brought pages in that were never used. */
+	EXPECT(resident_of_heap() <= 256 * KIB);
+}
+
+/* By the program's own call, too. */
+static void memory_that_was_locked_goes_at_once_on_request(void)
+{
+	a = script_heap(POLICY_DEFAULT);
+	settings.background = false;
+	settings.trim_threshold = SIZE_MAX;
+	use_and_free(16 * MIB);
+	(void)mlockall(MCL_CURRENT);
+	if (!os_memory_is_locked())
+		return;
+	EXPECT(cede_release(0) == 0);
+	EXPECT(munlockall() == 0);
+	EXPECT(cede_release(0) >= 16 * MIB - 4096 && resident_of_heap() <= 256 * KIB);
+}
+
 static void in_the_child(void)
 {
 	EXPECT(purger_now() == PURGER_NONE);
@@ -423,6 +472,8 @@ int main(void)
 		child_test(a_thread_switched_off_is_not_tried),
 		child_test(what_was_wanted_again_waits_longer),
 		child_test(locked_memory_lets_it_sleep),
+		child_test(memory_that_was_locked_goes_later),
+		child_test(memory_that_was_locked_goes_at_once_on_request),
 		child_test(a_forked_child_makes_its_own),
 		child_test(a_child_of_the_absent_has_none_either),
 		child_test(a_fork_inside_an_operation_does_not_hang),
