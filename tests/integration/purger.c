@@ -107,6 +107,119 @@ static void gives_back_of_sleeping_thread(void)
 		           (end - start) >> 10);
 }
 
+/* ---- what threads cache, asleep and ended ---- */
+
+#define CACHING 4 /* threads whose caches are too little for the purger to be told */
+
+static pthread_barrier_t all_cached, all_measured;
+
+/* Leaves some 150 KiB in the thread's cache. */
+static void use_cache(void)
+{
+	void *blocks[300];
+
+	for (size_t i = 0; i < COUNT(blocks); i++)
+		blocks[i] = memset(heap_malloc(500), 1, 500);
+	for (size_t i = 0; i < COUNT(blocks); i++)
+		heap_free(blocks[i]);
+}
+
+static void *cache_and_wait(void *arg)
+{
+	use_cache();
+	pthread_barrier_wait(&all_cached);
+	pthread_barrier_wait(&all_measured);
+	return arg;
+}
+
+static void *cache_and_end(void *arg)
+{
+	use_cache();
+	/* All at once, or one would have the other's cache. */
+	pthread_barrier_wait(&all_cached);
+	return arg;
+}
+
+static void trim_takes_caches(bool ended)
+{
+	size_t start, peak, end;
+	pthread_t threads[CACHING];
+
+	use_cache();
+	(void)heap_trim(0);
+	start = process_anonymous();
+	CHECK(pthread_barrier_init(&all_cached, NULL, CACHING + 1) == 0);
+	CHECK(pthread_barrier_init(&all_measured, NULL, CACHING + 1) == 0);
+	for (size_t i = 0; i < CACHING; i++)
+		CHECK(pthread_create(&threads[i], NULL, ended ? cache_and_end : cache_and_wait, NULL) == 0);
+	pthread_barrier_wait(&all_cached);
+	for (size_t i = 0; ended && i < CACHING; i++)
+		CHECK(pthread_join(threads[i], NULL) == 0);
+	peak = process_anonymous();
+	CHECK(process_threads(NULL, 0) == (ended ? 1 : 1 + CACHING));
+	(void)heap_trim(0);
+	end = process_anonymous();
+	if (heap_has_purger()) {
+		CHECK(peak >= start + CACHING * (100 << 10));
+		CHECK_THAT(end < start + CACHING * (40 << 10), "%zu KiB more than at the start",
+		           (end - start) >> 10);
+	}
+	if (!ended)
+		pthread_barrier_wait(&all_measured);
+}
+
+static void trim_takes_what_sleeping_threads_cache(void)
+{
+	trim_takes_caches(false);
+}
+
+static void trim_takes_what_ended_threads_cache(void)
+{
+	trim_takes_caches(true);
+}
+
+/* Arenas that no thread has any more, and 16 caches that no thread will take over. */
+static void *use_and_end(void *arg)
+{
+	void *large[64], *small[1000];
+
+	for (size_t i = 0; i < COUNT(large); i++)
+		large[i] = memset(heap_malloc(50000), 1, 50000);
+	for (size_t i = 0; i < COUNT(small); i++)
+		small[i] = memset(heap_malloc(1000), 1, 1000);
+	pthread_barrier_wait(&all_cached);
+	pthread_barrier_wait(&all_measured);
+	for (size_t i = 0; i < COUNT(large); i++)
+		heap_free(large[i]);
+	for (size_t i = 0; i < COUNT(small); i++)
+		heap_free(small[i]);
+	pthread_barrier_wait(&all_cached);
+	return arg;
+}
+
+static void gives_back_of_ended_threads(void)
+{
+	size_t start = process_anonymous(), peak, end;
+	pthread_t threads[16];
+
+	CHECK(pthread_barrier_init(&all_cached, NULL, COUNT(threads) + 1) == 0);
+	CHECK(pthread_barrier_init(&all_measured, NULL, COUNT(threads) + 1) == 0);
+	for (size_t i = 0; i < COUNT(threads); i++)
+		CHECK(pthread_create(&threads[i], NULL, use_and_end, NULL) == 0);
+	pthread_barrier_wait(&all_cached);
+	peak = process_anonymous();
+	pthread_barrier_wait(&all_measured);
+	pthread_barrier_wait(&all_cached);
+	for (size_t i = 0; i < COUNT(threads); i++)
+		CHECK(pthread_join(threads[i], NULL) == 0);
+	process_sleep_ms(1000);
+	end = process_anonymous();
+	CHECK(peak >= start + 60 * MIB);
+	if (heap_has_purger())
+		CHECK_THAT(end < start + 2 * MIB, "%zu KiB more than at the start",
+		           (end - start) >> 10);
+}
+
 /* Without its thread, later calls of malloc and free do the work. */
 static void gives_back_without_thread(void)
 {
@@ -346,6 +459,9 @@ int main(int argc, char **argv)
 		{ "gives_back_asleep", gives_back_asleep, 20 },
 		{ "gives_large_blocks_back", gives_large_blocks_back, 20 },
 		{ "gives_back_of_sleeping_thread", gives_back_of_sleeping_thread, 20 },
+		{ "trim_takes_what_sleeping_threads_cache", trim_takes_what_sleeping_threads_cache, 20 },
+		{ "trim_takes_what_ended_threads_cache", trim_takes_what_ended_threads_cache, 20 },
+		{ "gives_back_of_ended_threads", gives_back_of_ended_threads, 20 },
 		{ "gives_back_without_thread", gives_back_without_thread, 20 },
 		{ "setuid_beside", setuid_beside, 20 },
 		{ "single_threaded_stays", single_threaded_stays, 20 },
