@@ -1,7 +1,7 @@
 /*
  * How much of the processors a control group may use: the texts in which the kernel
  * says so.  Layer: base.  Pure: a line in, values out, and nothing in a line is
- * trusted; os/cpus.c reads the files.  Lines come without their newline; spans that
+ * trusted; os/cgroup.c reads the files.  Lines come without their newline; spans that
  * are returned lie in them.
  *
  * Source: cgroups(7), proc(5), the kernel's documents on cgroup-v2 and CFS bandwidth.
