@@ -32,7 +32,8 @@ const char *cede_version(void);
  *                            ptmalloc as it is, and keeps it
  *   background=on|off        whether the default policy may start its thread;
  *                            when off, or when the thread cannot be made,
- *                            memory goes back on slow paths of malloc and free
+ *                            memory goes back on slow paths of malloc and free,
+ *                            and nobody sees when memory is short
  *   huge=off|on              whether slabs of large arenas (above 32 MiB) ask for
  *                            huge pages
  *
@@ -83,6 +84,7 @@ struct cede_stats {
 	                                  upper bound */
 	uint64_t cached_bytes;         /* of live_bytes: free, but in the caches of threads
 	                                  that were at work just then; as far as counted */
+	uint64_t pressure_releases;    /* times that all went because memory was short */
 };
 
 /*

@@ -129,30 +129,12 @@ bool cgroup_ascend(char *folder, size_t top)
 	return true;
 }
 
-/* Decimal digits alone; what is too large is the largest. */
-static bool parse_number(struct span text, size_t *value)
-{
-	size_t sum = 0;
-	bool too_large = false;
-
-	for (size_t i = 0; i < text.length; i++) {
-		unsigned digit = (unsigned)(text.start[i] - '0');
-
-		if (digit > 9)
-			return false;
-		too_large |= __builtin_mul_overflow(sum, 10, &sum);
-		too_large |= __builtin_add_overflow(sum, digit, &sum);
-	}
-	*value = too_large ? SIZE_MAX : sum;
-	return text.length > 0;
-}
-
 /* v1 has -1 where there is no limit, v2 "max": no numbers. */
 unsigned cgroup_cpus_v1(struct span quota, struct span period)
 {
 	size_t time, each;
 
-	if (!parse_number(quota, &time) || !parse_number(period, &each) || each == 0)
+	if (!span_number(quota, &time) || !span_number(period, &each) || each == 0)
 		return UINT_MAX;
 	return (unsigned)size_max(size_min(time / each + (time % each != 0), UINT_MAX), 1);
 }

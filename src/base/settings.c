@@ -192,8 +192,7 @@ static unsigned tunables_read(struct settings *s, const char *text)
 	return done;
 }
 
-/* The value of the variable, or NULL. */
-static const char *environment_find(char *const *environment, const char *name)
+const char *settings_variable(char *const *environment, const char *name)
 {
 	size_t length = strlen(name);
 
@@ -293,18 +292,18 @@ void settings_read_options(struct settings *s, const char *text, settings_warn_f
 void settings_read_environment(struct settings *s, char *const *environment,
                                settings_warn_fn *warn)
 {
-	const char *text = environment_find(environment, "CEDE_OPTIONS");
+	const char *text = settings_variable(environment, "CEDE_OPTIONS");
 	unsigned done = 0;
 
 	if (text != NULL)
 		settings_read_options(s, text, warn);
-	text = environment_find(environment, "GLIBC_TUNABLES");
+	text = settings_variable(environment, "GLIBC_TUNABLES");
 	if (text != NULL)
 		done = tunables_read(s, text);
 	for (size_t i = 0; i < TUNABLES; i++) {
 		if (tunables[i].variable == NULL || (done & (1U << i)) != 0)
 			continue;
-		text = environment_find(environment, tunables[i].variable);
+		text = settings_variable(environment, tunables[i].variable);
 		if (text != NULL)
 			tunable_set(s, &tunables[i], span_of(text));
 	}

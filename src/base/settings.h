@@ -62,6 +62,9 @@ void settings_read_options(struct settings *s, const char *text, settings_warn_f
 void settings_read_environment(struct settings *s, char *const *environment,
                                settings_warn_fn *warn);
 
+/* The value of a variable in a NULL-terminated environment, or NULL. */
+const char *settings_variable(char *const *environment, const char *name);
+
 /*
  * mallopt: 0 when M_MXFAST is not in 0..MAX_MXFAST, else 1, for unknown parameters
  * too.  Negative values wrap: M_TRIM_THRESHOLD -1 is SIZE_MAX; M_MMAP_MAX below 0

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
 struct span {
@@ -40,6 +41,24 @@ static inline struct span span_cut(struct span *rest, char separator)
 	head.length = (size_t)(at - rest->start);
 	*rest = (struct span){ at + 1, rest->length - head.length - 1 };
 	return head;
+}
+
+/* Decimal digits alone; what is too large is the largest. */
+static inline bool span_number(struct span text, size_t *value)
+{
+	size_t sum = 0;
+	bool too_large = false;
+
+	for (size_t i = 0; i < text.length; i++) {
+		unsigned digit = (unsigned)(text.start[i] - '0');
+
+		if (digit > 9)
+			return false;
+		too_large |= __builtin_mul_overflow(sum, 10, &sum);
+		too_large |= __builtin_add_overflow(sum, digit, &sum);
+	}
+	*value = too_large ? SIZE_MAX : sum;
+	return text.length > 0;
 }
 
 #endif

@@ -24,7 +24,10 @@ void heap_start(void)
 		settings_read_options(&settings, cede_options, warn);
 	/* A raised program must not be steered by its caller's environment. */
 	if (!os_is_secure()) {
-		settings_read_environment(&settings, os_environment(), warn);
+		char *const *environment = os_environment();
+
+		settings_read_environment(&settings, environment, warn);
+		os_pressure_configure(environment);
 		os_environment_done();
 	}
 	if (policy_is_default())

@@ -7,8 +7,13 @@
  * is made when more than PURGE_START bytes wait, by the first free that sees it,
  * after that free has let go of its locks.
  *
+ * When memory is short (os/pressure.c) it gives back all at once, whatever its age, at
+ * most once a second.  Asleep it has nothing to give, and does not look; of what it was
+ * told meanwhile it hears when it wakes.
+ *
  * Without the thread (background=off, or it could not be made) the same pass is
- * run by frees, at most once a tick; they also try to make it again, ever more seldom.
+ * run by frees, at most once a tick, and nobody looks whether memory is short; they also
+ * try to make it again, ever more seldom.
  *
  * Locks: the purge lock is held for one claim at a time, around the arena's, and
  * never wanted by malloc or free.
@@ -30,6 +35,7 @@ enum purger_state { PURGER_NONE, PURGER_ASLEEP, PURGER_AWAKE, PURGER_ABSENT };
 
 struct purge_counts {
 	uint64_t bytes, calls, passes; /* guarded by the purge lock; read relaxed */
+	uint64_t reliefs;              /* times that memory was short; the thread's own */
 };
 extern struct purge_counts purge_counts;
 

@@ -42,4 +42,5 @@ void stats_fill(struct cede_stats *out)
 	out->purged_bytes = __atomic_load_n(&purge_counts.bytes, __ATOMIC_RELAXED);
 	out->purge_calls = __atomic_load_n(&purge_counts.calls, __ATOMIC_RELAXED);
 	out->purge_passes = __atomic_load_n(&purge_counts.passes, __ATOMIC_RELAXED);
+	out->pressure_releases = __atomic_load_n(&purge_counts.reliefs, __ATOMIC_RELAXED);
 }

@@ -125,6 +125,25 @@ unsigned os_cpu_count(void);
  */
 unsigned os_cpu_quota(const char *groups_file, const char *mounts_file);
 
+/* ---- shortage of memory (os/pressure.c) ---- */
+
+/* Copies what a service manager wants to be watched; at start-up. */
+void os_pressure_configure(char *const *environment);
+/*
+ * All below: one thread, which loses its share of the program's descriptors.  Once, at
+ * its start.
+ */
+void os_pressure_begin(void);
+/* Waits so long, or until memory is short, or was since the last call: true. */
+bool os_pressure_wait(int64_t timeout_ms);
+
+/* What is read when no service manager says what, or what stands for it. */
+struct os_pressure_files {
+	const char *groups, *mounts, *machine;
+};
+/* Part of os_pressure_begin: opens, in the table of descriptors that the caller has. */
+void os_pressure_open(const struct os_pressure_files *files);
+
 /* ---- the process (os/system.c) ---- */
 
 /* A number that differs from process to process. */

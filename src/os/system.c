@@ -1,5 +1,6 @@
 #include "os/os.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/auxv.h>
@@ -83,11 +84,23 @@ void os_environment_done(void)
 	environment_memory = NULL;
 }
 
+/* For the thread without descriptors of the program (os/pressure.c).  Linux 5.6. */
+static long program_stderr(void)
+{
+	long process = sys(SYS_pidfd_open, sys(SYS_getpid), 0);
+
+	return sys_failed(process) ? process : sys(SYS_pidfd_getfd, process, STDERR_FILENO, 0);
+}
+
 void os_write_error(const char *text, size_t length)
 {
-	while (length > 0) {
-		long n = sys(SYS_write, STDERR_FILENO, text, length);
+	long fd = STDERR_FILENO;
 
+	while (length > 0) {
+		long n = sys(SYS_write, fd, text, length);
+
+		if (n == -EBADF && fd == STDERR_FILENO && !sys_failed(fd = program_stderr()))
+			continue;
 		if (sys_failed(n) || n == 0)
 			return;
 		text += n;

@@ -1,6 +1,7 @@
 #include "support/process.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -54,6 +55,24 @@ size_t process_threads(pid_t *ids, size_t limit)
 	}
 	close(fd);
 	return count;
+}
+
+unsigned long process_switches(pid_t thread)
+{
+	char path[64], text[4096];
+	const char *line;
+	ssize_t length;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/status", thread);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	length = read(fd, text, sizeof(text) - 1);
+	CHECK(length > 0);
+	close(fd);
+	text[length] = '\0';
+	line = strstr(text, "\nvoluntary_ctxt_switches:");
+	CHECK(line != NULL);
+	return strtoul(strchr(line, '\t'), NULL, 10);
 }
 
 void process_sleep_ms(unsigned ms)

@@ -15,6 +15,9 @@ size_t process_anonymous(void);
 /* Fills ids with at most `limit` thread ids; returns how many threads there are. */
 size_t process_threads(pid_t *ids, size_t limit);
 
+/* How often a thread of this process went to sleep by itself. */
+unsigned long process_switches(pid_t thread);
+
 void process_sleep_ms(unsigned ms);
 
 /* Runs `run`, which must exit, in a child; the child must end with status 0. */

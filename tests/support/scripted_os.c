@@ -17,6 +17,7 @@ struct call_script {
 
 void (*script_discarding)(const struct os_range *ranges, unsigned count);
 size_t script_discarded;
+unsigned script_shortages;
 
 static struct call_script scripts[OS_CALLS];
 static void *map_at;
@@ -45,12 +46,15 @@ size_t __wrap_os_discard(const struct os_range *ranges, unsigned count, uint64_t
 bool __wrap_os_thread_start(void (*run)(void), const char *name);
 unsigned __wrap_os_cpu_count(void);
 uint64_t __wrap_os_now_ms(void);
+void __wrap_os_pressure_begin(void);
+bool __wrap_os_pressure_wait(int64_t timeout_ms);
 
 void script_reset(void)
 {
 	memset(scripts, 0, sizeof(scripts));
 	script_discarding = NULL;
 	script_discarded = 0;
+	__atomic_store_n(&script_shortages, 0, __ATOMIC_RELAXED);
 	map_at = NULL;
 	break_elsewhere = NULL;
 	script_clock(0);
@@ -199,6 +203,23 @@ uint64_t __wrap_os_now_ms(void)
 	uint64_t ms = __atomic_load_n(&clock_ms, __ATOMIC_RELAXED);
 
 	return ms != 0 ? ms : __real_os_now_ms();
+}
+
+/* The thread keeps the test's descriptors. */
+void __wrap_os_pressure_begin(void)
+{
+}
+
+bool __wrap_os_pressure_wait(int64_t timeout_ms)
+{
+	uint32_t never = 0;
+
+	if (__atomic_load_n(&script_shortages, __ATOMIC_RELAXED) != 0) {
+		__atomic_sub_fetch(&script_shortages, 1, __ATOMIC_RELAXED);
+		return true;
+	}
+	os_futex_wait(&never, 0, timeout_ms);
+	return false;
 }
 
 struct arena *script_heap(enum policy policy)

@@ -38,6 +38,9 @@ void script_clock(uint64_t ms);
 /* So many processors from now on. */
 void script_cpus(unsigned count);
 
+/* Memory is short, so many times; else it never is.  Atomic. */
+extern unsigned script_shortages;
+
 /* The next os_map asks for this place, which a free one gets. */
 void script_map_at(void *address);
 

@@ -2,7 +2,6 @@
  * os/cpus: the quota, read from files made up here, and the affinity.
  */
 #include <fcntl.h>
-#include <ftw.h>
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
@@ -19,59 +18,11 @@
 #include <cmocka.h>
 
 #include "os/os.h"
-
-/* A folder that is /proc/self and the mount points at once. */
-static char folder[64];
-
-static const char *at(const char *name)
-{
-	static char paths[4][PATH_MAX];
-	static unsigned next;
-	char *path = paths[next++ % 4];
-
-	snprintf(path, PATH_MAX, "%s/%s", folder, name);
-	return path;
-}
-
-/* The text, which ends its lines itself; a folder where it is NULL. */
-static void put(const char *name, const char *text)
-{
-	FILE *file;
-
-	if (text == NULL) {
-		assert_int_equal(mkdir(at(name), 0700), 0);
-		return;
-	}
-	file = fopen(at(name), "w");
-	assert_non_null(file);
-	assert_true(fputs(text, file) >= 0);
-	assert_int_equal(fclose(file), 0);
-}
-
-static int delete_one(const char *path, const struct stat *status, int type, struct FTW *walk)
-{
-	(void)status;
-	(void)type;
-	(void)walk;
-	return remove(path);
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	snprintf(folder, sizeof(folder), P_tmpdir "/cede-cpus-%ld", (long)getpid());
-	return mkdir(folder, 0700);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	return nftw(folder, delete_one, 8, FTW_DEPTH | FTW_PHYS);
-}
+#include "support/folder.h"
 
 static unsigned quota(void)
 {
-	return os_cpu_quota(at("groups"), at("mounts"));
+	return os_cpu_quota(folder_at("groups"), folder_at("mounts"));
 }
 
 /* Among mounts that show other groups. */
@@ -86,59 +37,59 @@ static void put_mounts(const char *v1_root, const char *v2_root)
 	         "32 22 0:30 %s %s/v2 rw - cgroup2 cgroup2 rw\n"
 	         "33 22 0:30 /another /nowhere rw - cgroup2 cgroup2 rw\n",
 	         v1_root, folder, v2_root, folder);
-	put("mounts", text);
+	folder_put("mounts", text);
 }
 
 static void test_v2(void **state)
 {
 	(void)state;
-	put("groups", "0::/a/b\n");
+	folder_put("groups", "0::/a/b\n");
 	put_mounts("/", "/");
-	put("v2", NULL);
-	put("v2/a", NULL);
-	put("v2/a/b", NULL);
+	folder_put("v2", NULL);
+	folder_put("v2/a", NULL);
+	folder_put("v2/a/b", NULL);
 	assert_int_equal(quota(), UINT_MAX);
-	put("v2/a/b/cpu.max", "max 100000\n");
+	folder_put("v2/a/b/cpu.max", "max 100000\n");
 	assert_int_equal(quota(), UINT_MAX);
-	put("v2/a/b/cpu.max", "350000 100000\n");
+	folder_put("v2/a/b/cpu.max", "350000 100000\n");
 	assert_int_equal(quota(), 4);
 	/* The smallest on the way up, whichever it is. */
-	put("v2/a/cpu.max", "250000 100000\n");
+	folder_put("v2/a/cpu.max", "250000 100000\n");
 	assert_int_equal(quota(), 3);
-	put("v2/cpu.max", "150000 100000\n");
+	folder_put("v2/cpu.max", "150000 100000\n");
 	assert_int_equal(quota(), 2);
-	put("v2/a/b/cpu.max", "50000 100000\n");
+	folder_put("v2/a/b/cpu.max", "50000 100000\n");
 	assert_int_equal(quota(), 1);
 	/* Above the mount point is nothing of ours. */
-	put("v2/a/b/cpu.max", "max 100000\n");
-	assert_int_equal(unlink(at("v2/cpu.max")), 0);
-	put("cpu.max", "1 1\n");
+	folder_put("v2/a/b/cpu.max", "max 100000\n");
+	assert_int_equal(unlink(folder_at("v2/cpu.max")), 0);
+	folder_put("cpu.max", "1 1\n");
 	assert_int_equal(quota(), 3);
 }
 
 static void test_v1(void **state)
 {
 	(void)state;
-	put("groups", "5:cpuset:/x\n4:cpu,cpuacct:/docker/1/in\n0::/\n");
+	folder_put("groups", "5:cpuset:/x\n4:cpu,cpuacct:/docker/1/in\n0::/\n");
 	put_mounts("/docker/1", "/");
-	put("v1", NULL);
-	put("v1/in", NULL);
-	put("v1/in/cpu.cfs_quota_us", "-1\n");
-	put("v1/in/cpu.cfs_period_us", "100000\n");
+	folder_put("v1", NULL);
+	folder_put("v1/in", NULL);
+	folder_put("v1/in/cpu.cfs_quota_us", "-1\n");
+	folder_put("v1/in/cpu.cfs_period_us", "100000\n");
 	assert_int_equal(quota(), UINT_MAX);
-	put("v1/cpu.cfs_quota_us", "600000\n");
+	folder_put("v1/cpu.cfs_quota_us", "600000\n");
 	assert_int_equal(quota(), UINT_MAX); /* of what period? */
-	put("v1/cpu.cfs_period_us", "100000\n");
+	folder_put("v1/cpu.cfs_period_us", "100000\n");
 	assert_int_equal(quota(), 6);
-	put("v1/in/cpu.cfs_quota_us", "210000\n");
+	folder_put("v1/in/cpu.cfs_quota_us", "210000\n");
 	assert_int_equal(quota(), 3);
 	/* A limit in the other hierarchy counts too. */
-	put("v2", NULL);
-	put("v2/cpu.max", "100000 100000\n");
+	folder_put("v2", NULL);
+	folder_put("v2/cpu.max", "100000 100000\n");
 	assert_int_equal(quota(), 1);
 	/* Another container's group. */
-	assert_int_equal(unlink(at("v2/cpu.max")), 0);
-	put("groups", "4:cpu,cpuacct:/docker/2\n");
+	assert_int_equal(unlink(folder_at("v2/cpu.max")), 0);
+	folder_put("groups", "4:cpu,cpuacct:/docker/2\n");
 	assert_int_equal(quota(), UINT_MAX);
 }
 
@@ -146,19 +97,19 @@ static void test_nothing_there(void **state)
 {
 	(void)state;
 	assert_int_equal(quota(), UINT_MAX);
-	put("groups", "0::/\n");
+	folder_put("groups", "0::/\n");
 	assert_int_equal(quota(), UINT_MAX);
-	put("mounts", "");
+	folder_put("mounts", "");
 	assert_int_equal(quota(), UINT_MAX);
-	put("groups", "");
+	folder_put("groups", "");
 	put_mounts("/", "/");
-	put("v2", NULL);
-	put("v2/cpu.max", "100000 100000\n");
+	folder_put("v2", NULL);
+	folder_put("v2/cpu.max", "100000 100000\n");
 	assert_int_equal(quota(), UINT_MAX);
 	/* What was read before is forgotten. */
-	put("groups", "0::/\n");
+	folder_put("groups", "0::/\n");
 	assert_int_equal(quota(), 1);
-	assert_int_equal(unlink(at("groups")), 0);
+	assert_int_equal(unlink(folder_at("groups")), 0);
 	assert_int_equal(quota(), UINT_MAX);
 }
 
@@ -170,37 +121,37 @@ static void test_hostile(void **state)
 
 	(void)state;
 	put_mounts("/", "/");
-	put("v2", NULL);
-	put("v2/cpu.max", "100000 100000\n");
+	folder_put("v2", NULL);
+	folder_put("v2/cpu.max", "100000 100000\n");
 	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
 		size_t n = lengths[i];
 
 		/* A line that is left out does not take the next one with it. */
 		memset(text, 'x', n);
 		strcpy(text + n, "\n0::/\n");
-		put("groups", text);
+		folder_put("groups", text);
 		assert_int_equal(quota(), 1);
 		/* A group so deep that there is no room for its path. */
 		memcpy(text, "0::/", 4);
 		for (size_t k = 4; k < n; k++)
 			text[k] = k % 2 ? '/' : 'd';
 		strcpy(text + n, "\n");
-		put("groups", text);
+		folder_put("groups", text);
 		assert_int_equal(quota(), n - strlen("0::") <= 1024 ? 1 : UINT_MAX);
 	}
 	free(text);
-	put("groups", "0::/\n");
-	put("v2/cpu.max", "10000000000000000000000000000000000000000000000000000000000000000 1\n");
+	folder_put("groups", "0::/\n");
+	folder_put("v2/cpu.max", "10000000000000000000000000000000000000000000000000000000000000000 1\n");
 	assert_int_equal(quota(), UINT_MAX);
-	put("v2/cpu.max", "100000 100000"); /* cut short */
+	folder_put("v2/cpu.max", "100000 100000"); /* cut short */
 	assert_int_equal(quota(), UINT_MAX);
-	put("v2/cpu.max", "\n100000 100000\n");
+	folder_put("v2/cpu.max", "\n100000 100000\n");
 	assert_int_equal(quota(), UINT_MAX);
-	assert_int_equal(unlink(at("v2/cpu.max")), 0);
-	put("v2/cpu.max", NULL);
+	assert_int_equal(unlink(folder_at("v2/cpu.max")), 0);
+	folder_put("v2/cpu.max", NULL);
 	assert_int_equal(quota(), UINT_MAX);
-	assert_int_equal(unlink(at("groups")), 0);
-	put("groups", NULL);
+	assert_int_equal(unlink(folder_at("groups")), 0);
+	folder_put("groups", NULL);
 	assert_int_equal(quota(), UINT_MAX);
 }
 
@@ -228,14 +179,14 @@ static void test_short_reads(void **state)
 	char path[PATH_MAX];
 
 	(void)state;
-	strcpy(path, at("groups"));
+	strcpy(path, folder_at("groups"));
 	assert_int_equal(mkfifo(path, 0600), 0);
 	put_mounts("/", "/");
-	put("v2", NULL);
-	put("v2/cpu.max", "100000 100000\n");
-	put("v1", NULL);
-	put("v1/cpu.cfs_quota_us", "300000\n");
-	put("v1/cpu.cfs_period_us", "100000\n");
+	folder_put("v2", NULL);
+	folder_put("v2/cpu.max", "100000 100000\n");
+	folder_put("v1", NULL);
+	folder_put("v1/cpu.cfs_quota_us", "300000\n");
+	folder_put("v1/cpu.cfs_period_us", "100000\n");
 	assert_int_equal(pthread_create(&feeder, NULL, feed, path), 0);
 	assert_int_equal(quota(), 3);
 	assert_int_equal(pthread_join(feeder, NULL), 0);
@@ -247,11 +198,11 @@ static void test_closes_its_files(void **state)
 
 	(void)state;
 	close(before);
-	put("groups", "0::/\n4:cpu:/\n");
+	folder_put("groups", "0::/\n4:cpu:/\n");
 	put_mounts("/", "/");
-	put("v1", NULL);
-	put("v1/cpu.cfs_quota_us", "100000\n");
-	put("v1/cpu.cfs_period_us", "100000\n");
+	folder_put("v1", NULL);
+	folder_put("v1/cpu.cfs_quota_us", "100000\n");
+	folder_put("v1/cpu.cfs_period_us", "100000\n");
 	assert_int_equal(quota(), 1);
 	after = dup(0);
 	close(after);
@@ -309,8 +260,6 @@ static void test_affinity(void **state)
 	}
 	assert_int_equal(asked, CPU_COUNT(&all));
 }
-
-#define in_a_folder(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
 {

@@ -122,6 +122,60 @@ static void a_pool_in_use_is_left_alone(void)
 	EXPECT(all_gone());
 }
 
+/* ---- when memory is short ---- */
+
+static uint64_t passes_at_discard; /* atomic; 0: nothing went yet */
+
+static void note_the_pass(const struct os_range *ranges, unsigned count)
+{
+	uint64_t none = 0, now = __atomic_load_n(&purge_counts.passes, __ATOMIC_RELAXED);
+
+	(void)ranges;
+	(void)count;
+	(void)__atomic_compare_exchange_n(&passes_at_discard, &none, now, false, __ATOMIC_RELAXED,
+	                                  __ATOMIC_RELAXED);
+}
+
+/* After the first tick, and not after five. */
+static void shortage_does_not_wait(void)
+{
+	a = script_heap(POLICY_DEFAULT);
+	script_discarding = note_the_pass;
+	__atomic_store_n(&script_shortages, 1, __ATOMIC_RELAXED);
+	use_and_free(16 * MIB);
+	EXPECT(all_gone());
+	EXPECT(passes_at_discard == 1);
+	EXPECT(purge_counts.reliefs == 1);
+	audit_arena(a);
+}
+
+/* However long it lasts. */
+static void shortage_is_relieved_once_a_second(void)
+{
+	a = script_heap(POLICY_DEFAULT);
+	__atomic_store_n(&script_shortages, UINT32_MAX, __ATOMIC_RELAXED);
+	do {
+		use_and_free(4 * MIB);
+		process_sleep_ms(5);
+	} while (__atomic_load_n(&purge_counts.reliefs, __ATOMIC_RELAXED) < 3);
+	EXPECT(__atomic_load_n(&purge_counts.passes, __ATOMIC_RELAXED) > 40);
+}
+
+/* Asleep, it has nothing to give. */
+static void shortage_of_others_wakes_nobody(void)
+{
+	a = script_heap(POLICY_DEFAULT);
+	use_and_free(2 * MIB);
+	EXPECT(wait_for(PURGER_ASLEEP) == PURGER_ASLEEP);
+	__atomic_store_n(&script_shortages, 1, __ATOMIC_RELAXED);
+	use_and_free(MIB / 2);
+	process_sleep_ms(200);
+	EXPECT(purger_now() == PURGER_ASLEEP && purge_counts.reliefs == 0);
+	EXPECT(__atomic_load_n(&script_shortages, __ATOMIC_RELAXED) == 1);
+}
+
+/* ---- without the thread ---- */
+
 /* The frees of the program do the work, when it goes on freeing. */
 static void frees_must_do_without_the_thread(void)
 {
@@ -466,6 +520,9 @@ int main(void)
 		child_test(above_it_the_thread_gives_all_back),
 		child_test(many_small_frees_add_up),
 		child_test(a_pool_in_use_is_left_alone),
+		child_test(shortage_does_not_wait),
+		child_test(shortage_is_relieved_once_a_second),
+		child_test(shortage_of_others_wakes_nobody),
 		child_test(a_thread_that_cannot_be_made_is_absent),
 		child_test(it_is_tried_again),
 		child_test(it_is_tried_ever_more_seldom),
