@@ -364,13 +364,17 @@ static bool fits_slab_block(const struct slab *s, size_t bytes)
 static void *resize_in_place(struct arena *a, void *block, size_t bytes)
 {
 	struct chunk *resized = NULL;
+	bool tell = false;
 
 	if (window_has(block))
 		return fits_slab_block(slab_at(block), bytes) ? block : NULL;
 	if (likely(enter(a))) {
 		resized = realloc_in_place(a, block_to_chunk(block), chunk_size_of(bytes));
+		tell = policy_is_default() && purger_should_tell(a);
 		leave(a);
 	}
+	if (unlikely(tell))
+		purger_tell();
 	return resized != NULL ? chunk_to_block(resized) : NULL;
 }
 

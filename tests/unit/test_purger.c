@@ -96,6 +96,17 @@ static void above_it_the_thread_gives_all_back(void)
 	audit_arena(a);
 }
 
+static void what_realloc_cuts_off_wakes_it(void)
+{
+	void *block;
+
+	a = script_heap(POLICY_DEFAULT);
+	block = memset(cede_malloc(8 * MIB), 1, 8 * MIB);
+	EXPECT(cede_realloc(block, KIB) == block);
+	EXPECT(script_calls(OS_THREAD) == 1);
+	EXPECT(all_gone());
+}
+
 /* What no free told of goes too: 1 MiB starts it, and then it takes all. */
 static void many_small_frees_add_up(void)
 {
@@ -518,6 +529,7 @@ int main(void)
 		child_test(no_thread_below_a_mebibyte),
 		child_test(no_thread_in_classic),
 		child_test(above_it_the_thread_gives_all_back),
+		child_test(what_realloc_cuts_off_wakes_it),
 		child_test(many_small_frees_add_up),
 		child_test(a_pool_in_use_is_left_alone),
 		child_test(shortage_does_not_wait),
