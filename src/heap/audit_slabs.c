@@ -8,7 +8,7 @@
 
 /* What is found in the segments, to be compared with the arena's lists and sums. */
 struct slab_tally {
-	size_t segments, queued, touched, ringed, units, live_bytes;
+	size_t segments, queued, touched, pending, ringed, units, live_bytes;
 };
 
 static bool unit_has(uint32_t set, size_t unit)
@@ -86,6 +86,23 @@ static void audit_slab(const struct arena *a, const struct slab *s, struct slab_
 	t->live_bytes += (size_t)(s->blocks - s->free - s->claimed) * s->size;
 }
 
+/* segment.h I6. */
+static void audit_looked_at(const struct segment *s, size_t unit)
+{
+	const struct slab *slab = slab_at(window_address(unit));
+	size_t pages = UNIT / os_page_size, back = window.slabs[unit].back * pages;
+
+	if (window.bins[unit] == 0)
+		CHECK(s->touched[unit % SEGMENT_UNITS] == 0 || !unit_has(s->free, unit));
+	for (size_t page = 0; page < pages && window.bins[unit] != 0; page++) {
+		uint32_t from = slab_index(slab, (back + page) * os_page_size);
+		uint32_t to = slab_index(slab, (back + page + 1) * os_page_size - 1) + 1;
+
+		to = to < slab->blocks ? to : slab->blocks;
+		CHECK(!page_is_touched(unit, page) || !slab_range_is(slab, from, to, true));
+	}
+}
+
 static void audit_segment(const struct arena *a, const struct segment *s, struct slab_tally *t)
 {
 	size_t base = (size_t)(s - window.segments) * SEGMENT_UNITS;
@@ -98,6 +115,10 @@ static void audit_segment(const struct arena *a, const struct segment *s, struct
 		CHECK((s->gone[i] & s->touched[i]) == 0); /* segment.h I5 */
 		CHECK(s->idle[i] == 0 || unit_has(s->pending, i));
 		t->touched += (size_t)__builtin_popcount(s->touched[i]);
+		if (unit_has(s->pending, i))
+			t->pending += (size_t)__builtin_popcount(s->touched[i]);
+		else
+			audit_looked_at(s, base + i);
 	}
 	for (size_t unit = base; unit < base + SEGMENT_UNITS;) {
 		if (window.bins[unit] != 0) {
@@ -125,7 +146,8 @@ static void audit_segments(const struct arena *a, struct slab_tally *t)
 		}
 	}
 	CHECK(t->segments == a->segments.count);
-	CHECK(t->touched == a->segments.touched); /* segment.h I4 */
+	/* segment.h I4. */
+	CHECK(t->touched == a->segments.touched && t->pending == a->segments.pending);
 }
 
 /* segment.h I3: in order of waiting, each once. */

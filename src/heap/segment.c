@@ -189,6 +189,8 @@ void segment_mark(struct arena *a, size_t unit, uint16_t pages)
 		a->segments.touched += (unsigned)__builtin_popcount(fresh);
 		a->refaulted_bytes += (unsigned)__builtin_popcount(fresh & s->gone[at]) * os_page_size;
 		s->gone[at] &= (uint16_t)~fresh;
+		if (s->pending & segment_bits(unit, 1))
+			a->segments.pending += (unsigned)__builtin_popcount(fresh);
 	}
 	s->touched[at] |= pages;
 	s->idle[at] &= (uint16_t)~pages;
@@ -223,8 +225,11 @@ void segment_queue(struct arena *a, size_t unit)
 {
 	struct segment *s = segment_of_unit(unit);
 	struct segments *all = &a->segments;
+	uint32_t bit = segment_bits(unit, 1);
 
-	s->pending |= segment_bits(unit, 1);
+	if (!(s->pending & bit))
+		all->pending += (unsigned)__builtin_popcount(s->touched[unit % SEGMENT_UNITS]);
+	s->pending |= bit;
 	if (s->queued)
 		return;
 	s->queued = true;
@@ -235,6 +240,16 @@ void segment_queue(struct arena *a, size_t unit)
 	else
 		all->queue_last->later = s;
 	all->queue_last = s;
+}
+
+uint32_t segment_unpend(struct arena *a, struct segment *s)
+{
+	uint32_t pending = s->pending;
+
+	for (uint32_t left = pending; left != 0; left &= left - 1)
+		a->segments.pending -= (unsigned)__builtin_popcount(s->touched[__builtin_ctz(left)]);
+	s->pending = 0;
+	return pending;
 }
 
 struct segment *segment_unqueue(struct arena *a, uint32_t tick)

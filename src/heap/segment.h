@@ -10,8 +10,10 @@
  * I2: idle is a subset of touched.
  * I3: a unit with idle pages is pending, and a segment with a pending unit is in
  *     the arena's queue.
- * I4: a->segments.touched is the number of touched pages of all units.
+ * I4: a->segments.touched is the number of touched pages of all units, and pending
+ *     that of the pending ones.
  * I5: no page that went back is touched.
+ * I6: a touched page without a live byte is of a pending unit.
  * Asserted by audit_arena().
  */
 #ifndef CEDE_HEAP_SEGMENT_H
@@ -45,6 +47,7 @@ struct segments {
 	struct segment *queue, *queue_last;
 	size_t count;
 	size_t touched;              /* pages, of all */
+	size_t pending;              /* of these, in pending units: no more are free */
 };
 
 #define UNIT_NONE SIZE_MAX
@@ -80,6 +83,8 @@ void segment_unmark(struct arena *a, size_t unit, size_t first, size_t end);
 
 /* The purger is to look at a unit. */
 void segment_queue(struct arena *a, size_t unit);
+/* Its pending units, which are no longer: they are about to be looked at. */
+uint32_t segment_unpend(struct arena *a, struct segment *s);
 /* The segment that waits longest, when it was queued at `tick` or before; else NULL. */
 struct segment *segment_unqueue(struct arena *a, uint32_t tick);
 

@@ -206,7 +206,8 @@ static void settle(struct arena *a, struct slab *s)
 		return;
 	}
 	enter_ring(a, s);
-	segment_queue(a, (size_t)(s - window.slabs));
+	for (unsigned i = 0; i < s->units; i++)
+		segment_queue(a, (size_t)(s - window.slabs) + i);
 }
 
 /* Takes the blocks at the front of a row back that are of this slab; returns how many. */

@@ -157,9 +157,8 @@ static size_t look_at_segment(struct claim *claim, struct arena *a, struct segme
                               unsigned age)
 {
 	size_t base = (size_t)(s - window.segments) * SEGMENT_UNITS, taken = 0;
-	uint32_t left = s->pending;
+	uint32_t left = segment_unpend(a, s);
 
-	s->pending = 0;
 	while (left != 0) {
 		size_t unit = base + (size_t)__builtin_ctz(left);
 		const struct slab *slab = slab_of_unit(unit);
@@ -216,7 +215,10 @@ void slab_claim_split(const struct claim *claim, uint64_t *calls)
 	}
 }
 
-/* The pages of a range went, or are resident after all. */
+/*
+ * The pages of a range went, or are resident after all.  Some may be touched either way:
+ * blocks on both sides of them were taken meanwhile.
+ */
 static void settle(struct arena *a, const struct os_range *range, bool clean)
 {
 	size_t first = (uintptr_t)range->start % UNIT / os_page_size;
@@ -229,12 +231,12 @@ static void settle(struct arena *a, const struct os_range *range, bool clean)
 		uint16_t pages = page_bits(in, count);
 
 		page += count;
-		if (clean) {
+		if (clean)
 			s->gone[number] |= (uint16_t)(pages & ~s->touched[number]);
-			continue;
-		}
-		segment_mark(a, at, pages);
-		segment_queue(a, at);
+		else
+			segment_mark(a, at, pages);
+		if (s->touched[number] & pages)
+			segment_queue(a, at);
 	}
 }
 

@@ -167,6 +167,32 @@ static void segment_i5_gone_but_touched(void)
 	first->gone[unit_of(most)] = 1;
 }
 
+static void segment_i4_false_sum_of_pending(void)
+{
+	a->segments.pending--;
+}
+
+static void looked_at(unsigned unit)
+{
+	EXPECT(first->pending >> unit & 1 && first->touched[unit] != 0);
+	first->pending &= ~(1u << unit);
+	a->segments.pending -= (unsigned)__builtin_popcount(first->touched[unit]);
+	EXPECT(first->pending != 0);
+}
+
+static void segment_i6_free_page_of_a_slab(void)
+{
+	looked_at(unit_of(most));
+}
+
+static void segment_i6_free_unit(void)
+{
+	unsigned unit = unit_of(full) + 3;
+
+	EXPECT(first->free >> unit & 1);
+	looked_at(unit);
+}
+
 static void unit_that_is_free_and_a_slabs(void)
 {
 	segment_show_unit(a, (size_t)(large - window.slabs) + 1);
@@ -356,6 +382,9 @@ static const struct breach {
 	BREACH(segment_i3_queue_out_of_order),
 	BREACH(segment_i4_false_sum),
 	BREACH(segment_i5_gone_but_touched),
+	BREACH(segment_i4_false_sum_of_pending),
+	BREACH(segment_i6_free_page_of_a_slab),
+	BREACH(segment_i6_free_unit),
 	BREACH(unit_that_is_free_and_a_slabs),
 	BREACH(slab_i1_false_count),
 	BREACH(slab_i1_a_bit_too_few),

@@ -267,7 +267,7 @@ static void one_that_left_the_queue_may_come_again(void)
 	segment_queue(a, 0);
 	segment_queue(a, SEGMENT_UNITS);
 	EXPECT(segment_unqueue(a, 0) == segment(0));
-	segment(0)->pending = 0;
+	(void)segment_unpend(a, segment(0));
 	a->ticks++;
 	segment_queue(a, 7);
 	EXPECT(segment(0)->pending == 1u << 7 && segment(0)->queued_at == 1);
@@ -308,8 +308,8 @@ static void only_what_is_unused_and_out_of_memory_retires(void)
 	segment_return_units(a, 0, 1);
 	EXPECT(!retires());
 	EXPECT(segment_unqueue(a, a->ticks) == segment(0));
-	segment(0)->pending = 0;
-	EXPECT(!retires());
+	(void)segment_unpend(a, segment(0));
+	EXPECT(!segment_retire(a, segment(0)));
 	segment(0)->touched[0] = 0;
 	a->segments.touched = 0;
 	segment_hide_unit(a, 31);
@@ -328,7 +328,7 @@ static void a_retired_one_serves_another_arena(void)
 	EXPECT(take(1) == 0);
 	segment_return_units(a, 0, 1);
 	EXPECT(segment_unqueue(a, 0) == segment(0));
-	segment(0)->pending = 0;
+	(void)segment_unpend(a, segment(0));
 	EXPECT(retires());
 	EXPECT(segment_take_units(&other, 4) == 0 && segment(0)->arena == &other);
 	EXPECT(take(4) == SEGMENT_UNITS && segment(1)->arena == a);
