@@ -34,6 +34,10 @@ const char *cede_version(void);
  *                            when off, or when the thread cannot be made,
  *                            memory goes back on slow paths of malloc and free,
  *                            and nobody sees when memory is short
+ *   retain_max=BYTES         at most so much is kept that is free and resident;
+ *                            "64M": K, M and G are units.  Whoever frees more gives
+ *                            it back at once.  Not counted is what threads cache,
+ *                            to 1 MiB each.  Default policy; unset: no bound
  *   huge=off|on              whether slabs of large arenas (above 32 MiB) ask for
  *                            huge pages
  *

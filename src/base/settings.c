@@ -209,6 +209,7 @@ void settings_init(struct settings *s)
 		.policy = POLICY_DEFAULT,
 		.background = true,
 		.dynamic_threshold = true,
+		.retain_max = SIZE_MAX,
 		.trim_threshold = DEFAULT_TRIM_THRESHOLD,
 		.top_pad = DEFAULT_TOP_PAD,
 		.mmap_threshold = DEFAULT_MMAP_THRESHOLD,
@@ -246,6 +247,21 @@ static bool option_set_huge(struct settings *s, struct span value)
 	return s->huge || span_is(value, "off");
 }
 
+/* "64M": 1024-fold with K, twice so with M, thrice with G. */
+static bool option_set_retain_max(struct settings *s, struct span value)
+{
+	static const char units[] = "KMG";
+	const char *unit = value.length == 0 ? NULL : strchr(units, value.start[value.length - 1]);
+	unsigned shift = unit == NULL ? 0 : 10 * (unsigned)(unit - units + 1);
+	size_t bytes;
+
+	value.length -= unit != NULL;
+	if (!span_number(value, &bytes) || bytes > SIZE_MAX >> shift)
+		return false;
+	s->retain_max = bytes << shift;
+	return true;
+}
+
 static const struct option {
 	const char *name, *values;
 	bool (*set)(struct settings *s, struct span value);
@@ -253,6 +269,7 @@ static const struct option {
 	{ "policy", "default or classic", option_set_policy },
 	{ "background", "on or off", option_set_background },
 	{ "huge", "on or off", option_set_huge },
+	{ "retain_max", "a number of bytes, or of K, M or G", option_set_retain_max },
 };
 
 #define OPTIONS (sizeof(options) / sizeof(options[0]))

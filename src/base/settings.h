@@ -30,6 +30,7 @@ struct settings {
 	bool huge;               /* may slabs of large arenas lie on huge pages? */
 	bool dynamic_threshold;  /* false once any of the next four was set */
 	bool trim_threshold_set; /* the user chose it: then free trims the top at once */
+	size_t retain_max;       /* bytes free and resident, at most; SIZE_MAX: any */
 	size_t trim_threshold;   /* bytes; SIZE_MAX: never */
 	size_t top_pad;          /* bytes */
 	size_t mmap_threshold;   /* bytes */

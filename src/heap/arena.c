@@ -32,7 +32,6 @@ void arena_init(struct arena *a, uint16_t order)
 	for (unsigned bin = 1; bin < BINS; bin++)
 		bin_head(a, bin)->fd = bin_head(a, bin)->bk = bin_head(a, bin);
 	a->top = arena_initial_top(a);
-	a->poke_above = PURGE_STEP;
 }
 
 size_t arena_count(void)

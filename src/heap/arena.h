@@ -71,6 +71,7 @@ struct arena {
 	size_t claimed_bytes;        /* free chunks the purger holds as if in use */
 	size_t top_claimed;          /* bytes past the top's end that it holds */
 	size_t dirty_published;      /* dirty bytes last told to the purger; atomic */
+	size_t retained;             /* what was free and resident then; atomic */
 	size_t poke_above;           /* dirty bytes above which free tells it again */
 	struct decay decay;
 	uint32_t ticks;              /* of the purger, here */

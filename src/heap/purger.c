@@ -57,9 +57,12 @@ static bool state_change(uint32_t from, uint32_t to)
 
 void purger_publish(struct arena *a, size_t dirty)
 {
+	bool each = purger_is_absent() || settings.retain_max != SIZE_MAX;
+
 	__atomic_store_n(&a->dirty_published, dirty, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&a->retained, purger_retained(a), __ATOMIC_SEQ_CST);
 	/* Without the thread every free is a chance to do its work. */
-	a->poke_above = purger_is_absent() ? 0 : dirty + PURGE_STEP;
+	a->poke_above = each ? 0 : dirty + PURGE_STEP;
 }
 
 /* Gives a claim to the system, then back to its arena; returns the bytes. */
@@ -176,6 +179,70 @@ static size_t give_back_spares(size_t want)
 	__atomic_add_fetch(&purge_counts.bytes, gone, __ATOMIC_RELAXED);
 	return gone;
 }
+
+/* ---- retain_max ---- */
+
+/* Whole pages. */
+static size_t above_bound(void)
+{
+	size_t sum;
+
+	if (likely(settings.retain_max == SIZE_MAX))
+		return 0;
+	sum = spare_bytes();
+	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
+		sum += __atomic_load_n(&a->retained, __ATOMIC_SEQ_CST);
+	return sum > settings.retain_max ? align_up(sum - settings.retain_max, os_page_size) : 0;
+}
+
+/* Returns the arena's tick. */
+static uint32_t publish_now(struct arena *a)
+{
+	uint32_t ticks;
+
+	lock_acquire(&a->lock);
+	purger_publish(a, purger_dirty(a));
+	ticks = a->ticks;
+	lock_release(&a->lock);
+	return ticks;
+}
+
+/*
+ * One claim of what is above.  Whether there was anything to take; under the purge lock,
+ * so that threads which free at once do not all take the same.
+ */
+static bool bound_once(struct arena *a, bool of_slabs)
+{
+	bool taken = false;
+	uint32_t ticks;
+	size_t above;
+
+	if (!begin_claim())
+		return false;
+	ticks = publish_now(a);
+	above = above_bound();
+	if (above != 0 && of_slabs)
+		taken = slab_claim_take(&claim, a, ticks, true, above);
+	else if (above != 0)
+		taken = claim_take(&claim, a, above) != 0;
+	(void)discard_claim();
+	(void)publish_now(a);
+	lock_release(&purge_lock);
+	return taken;
+}
+
+static NOINLINE void give_back_above(void)
+{
+	(void)give_back_spares(above_bound());
+	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a)) {
+		while (above_bound() != 0 && bound_once(a, false))
+			;
+		while (above_bound() != 0 && bound_once(a, true))
+			;
+	}
+}
+
+/* ---- passes ---- */
 
 static size_t dirty_now(struct arena *a)
 {
@@ -391,14 +458,24 @@ static void pass_instead(void)
 	}
 }
 
+/* A handler may have interrupted its thread where this would wait for it. */
+static bool may_wait(void)
+{
+	/* The purger itself has no record, and no cache. */
+	bool at_work = thread_self != NULL && lock_is_mine(&thread_self->cache_lock);
+
+	return !at_work && !lock_is_mine(&purge_lock) && !arena_any_mine();
+}
+
 NOINLINE void purger_tell(void)
 {
 	enum purger_state now = purger_now();
 
+	if (unlikely(above_bound() != 0) && may_wait())
+		give_back_above();
 	if (now == PURGER_AWAKE || published() <= PURGE_START)
 		return;
-	/* A handler may have interrupted its thread where this would wait for it. */
-	if (now != PURGER_ASLEEP && (lock_is_mine(&purge_lock) || arena_any_mine()))
+	if (now != PURGER_ASLEEP && !may_wait())
 		return;
 	if (now == PURGER_ABSENT)
 		pass_instead();
@@ -464,8 +541,7 @@ size_t purger_release(size_t max)
 
 void purger_settle(void)
 {
-	/* Not in a handler that interrupted its thread where the purger waits for it. */
-	if (lock_is_mine(&purge_lock) || arena_any_mine())
+	if (!may_wait())
 		return;
 	lock_acquire(&purge_lock);
 	lock_release(&purge_lock);

@@ -7,6 +7,9 @@
  * is made when more than PURGE_START bytes wait, by the first free that sees it,
  * after that free has let go of its locks.
  *
+ * With retain_max, what is free and resident beyond it goes at once, by whoever frees.
+ * Caches apart: with each batch that leaves one.
+ *
  * When memory is short (os/pressure.c) it gives back all at once, whatever its age, at
  * most once a second.  Asleep it has nothing to give, and does not look; of what it was
  * told meanwhile it hears when it wakes.
@@ -52,6 +55,15 @@ static inline size_t purger_dirty(const struct arena *a)
 	return extent_dirty_bytes(a) + a->slabs.freed;
 }
 
+/*
+ * With the arena's lock: bytes that may be free and resident.  Of slabs, units in which
+ * blocks came back count whole until they are looked at.
+ */
+static inline size_t purger_retained(const struct arena *a)
+{
+	return extent_dirty_bytes(a) + a->segments.pending * os_page_size;
+}
+
 /* With the arena's lock: what the purger may know, and when it is to hear more. */
 void purger_publish(struct arena *a, size_t dirty);
 
@@ -68,7 +80,10 @@ static inline bool purger_should_tell(struct arena *a)
 	return true;
 }
 
-/* With no lock: starts or wakes the thread when there is enough to give back. */
+/*
+ * With no lock: starts or wakes the thread when there is enough to give back.  What is
+ * above retain_max the caller gives back itself.
+ */
 void purger_tell(void);
 
 /*

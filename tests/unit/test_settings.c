@@ -103,6 +103,40 @@ static void test_options_warn_is_cut(void **state)
 	assert_int_equal(strlen(last_warning), strlen("unknown option '' ignored") + 47);
 }
 
+static void test_option_retain_max(void **state)
+{
+	static const struct {
+		const char *option;
+		size_t bytes;
+	} good[] = {
+		{ "retain_max=0", 0 }, { "retain_max=4097", 4097 }, { "retain_max=3K", 3072 },
+		{ "retain_max=64M", 64 << 20 }, { "retain_max=2G", (size_t)2 << 30 },
+		{ "retain_max=18446744073709551615", SIZE_MAX },
+		{ "retain_max=17179869183G", SIZE_MAX >> 30 << 30 },
+	};
+	static const char *const bad[] = {
+		"retain_max", "retain_max=", "retain_max=M", "retain_max=1T", "retain_max=-1",
+		"retain_max=1.5M", "retain_max=0x10", "retain_max=1MB", "retain_max=M1",
+		"retain_max=17179869184G",
+	};
+
+	(void)state;
+	assert_true(s.retain_max == SIZE_MAX);
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		settings_read_options(&s, good[i].option, warn);
+		assert_true(s.retain_max == good[i].bytes);
+	}
+	assert_int_equal(warnings, 0);
+	settings_read_options(&s, "retain_max=7", warn);
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		settings_read_options(&s, bad[i], warn);
+		assert_int_equal(warnings, i + 1);
+		assert_true(s.retain_max == 7);
+	}
+	assert_string_equal(last_warning, "option 'retain_max=17179869184G' ignored: "
+	                    "retain_max is a number of bytes, or of K, M or G");
+}
+
 static void test_environment_options(void **state)
 {
 	(void)state;
@@ -306,6 +340,7 @@ int main(void)
 		cmocka_unit_test_setup(test_options, start),
 		cmocka_unit_test_setup(test_options_warn, start),
 		cmocka_unit_test_setup(test_options_warn_is_cut, start),
+		cmocka_unit_test_setup(test_option_retain_max, start),
 		cmocka_unit_test_setup(test_environment_options, start),
 		cmocka_unit_test_setup(test_tunables, start),
 		cmocka_unit_test_setup(test_tunables_out_of_range, start),
