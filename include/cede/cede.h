@@ -87,8 +87,15 @@ struct cede_stats {
 	uint64_t slab_record_bytes;    /* what describes slabs, beside system_bytes: an
 	                                  upper bound */
 	uint64_t cached_bytes;         /* of live_bytes: free, but in the caches of threads
-	                                  that were at work just then; as far as counted */
+	                                  that were at work just then */
 	uint64_t pressure_releases;    /* times that all went because memory was short */
+	uint64_t slab_free_resident_bytes; /* of free_resident_bytes */
+	uint64_t spare_bytes;          /* of free_resident_bytes: what mapped blocks left */
+	uint64_t pinned_bytes;         /* of free_bytes: on resident pages that are not wholly
+	                                  free.  Default policy; 0 in classic */
+	uint64_t caching_threads;      /* those threads */
+	uint64_t refaulted_bytes;      /* given back, and then wanted again */
+	uint64_t purge_ns;             /* processor time of purge_passes, nanoseconds */
 };
 
 /*

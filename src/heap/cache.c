@@ -578,6 +578,25 @@ bool cache_drain_idle(bool now)
 	return left;
 }
 
+void cache_held(size_t *bytes, size_t *threads)
+{
+	*bytes = *threads = 0;
+	for (struct thread *t = registry_first(); t != NULL; t = t->next) {
+		size_t of_thread = 0;
+
+		for (unsigned c = 0; c < CLASSES; c++) {
+			void **base = __atomic_load_n(&thread_bin(t, c)->base, __ATOMIC_RELAXED);
+			void **top = __atomic_load_n(&thread_bin(t, c)->top, __ATOMIC_RELAXED);
+
+			/* The owner may be moving them. */
+			if (base < top && top - base <= CLASS_SLOTS)
+				of_thread += (size_t)(top - base) * class_sizes[c];
+		}
+		*bytes += of_thread;
+		*threads += of_thread != 0;
+	}
+}
+
 void cache_fork_prepare(struct thread *own)
 {
 	own->cache_lock.kept = lock_is_mine(&own->cache_lock);

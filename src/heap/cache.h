@@ -214,6 +214,9 @@ void cache_inherit(struct thread *t);
  */
 bool cache_drain_idle(bool now);
 
+/* What is in the caches now, and of how many threads; exact while they rest. */
+void cache_held(size_t *bytes, size_t *threads);
+
 /*
  * Around fork.  In the child the caller's own cache is whole; that of a thread which
  * stayed in the parent is too, unless it was at work: then its blocks are lost.

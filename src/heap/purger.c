@@ -28,6 +28,7 @@
 #define LOCKED_MOST_MS  8000  /* whether memory is still locked */
 
 struct purge_counts purge_counts;
+uint32_t purger_state;         /* enum purger_state; atomic, a futex */
 
 static struct lock purge_lock = LOCK_INIT(RANK_PURGE);
 static struct claim claim;     /* guarded by purge_lock */
@@ -36,7 +37,6 @@ static unsigned delay = DECAY_TICKS;
 static bool locked;            /* memory is, so nothing is claimed; atomic */
 static size_t wanted_before;   /* bytes, until the last pass */
 static uint64_t passed_ms;     /* when that ended */
-static uint32_t state;         /* enum purger_state; atomic, a futex */
 static uint64_t last_pass_ms;  /* of passes run by frees; atomic */
 static uint64_t last_look;     /* cycles, likewise */
 static uint64_t retry_wait_ms; /* of who made the state AWAKE */
@@ -46,12 +46,12 @@ enum purger_state purger_now(void)
 {
 	if (!settings.background)
 		return PURGER_ABSENT;
-	return (enum purger_state)__atomic_load_n(&state, __ATOMIC_SEQ_CST);
+	return (enum purger_state)__atomic_load_n(&purger_state, __ATOMIC_SEQ_CST);
 }
 
 static bool state_change(uint32_t from, uint32_t to)
 {
-	return __atomic_compare_exchange_n(&state, &from, to, false, __ATOMIC_SEQ_CST,
+	return __atomic_compare_exchange_n(&purger_state, &from, to, false, __ATOMIC_SEQ_CST,
 	                                   __ATOMIC_SEQ_CST);
 }
 
@@ -329,6 +329,7 @@ static bool learn(const struct pass *p)
 static bool pass(void)
 {
 	struct pass p = { .delay = present_delay() };
+	uint64_t began = os_thread_ns();
 	bool caches = cache_drain_idle(false);
 
 	look_at_locked();
@@ -339,6 +340,7 @@ static bool pass(void)
 	p.gone += give_back_spares(spare_tick(p.delay, &p.wanted));
 	p.left += spare_bytes();
 	__atomic_add_fetch(&purge_counts.passes, 1, __ATOMIC_RELAXED);
+	__atomic_add_fetch(&purge_counts.ns, os_thread_ns() - began, __ATOMIC_RELAXED);
 	return learn(&p) || caches || p.left != 0;
 }
 
@@ -361,8 +363,8 @@ static void sleep_until_told(void)
 	(void)state_change(PURGER_AWAKE, PURGER_ASLEEP);
 	if (published() > PURGE_START)
 		(void)state_change(PURGER_ASLEEP, PURGER_AWAKE);
-	while (__atomic_load_n(&state, __ATOMIC_ACQUIRE) == PURGER_ASLEEP)
-		os_futex_wait(&state, PURGER_ASLEEP, -1);
+	while (__atomic_load_n(&purger_state, __ATOMIC_ACQUIRE) == PURGER_ASLEEP)
+		os_futex_wait(&purger_state, PURGER_ASLEEP, -1);
 }
 
 static uint64_t longer(uint64_t wait_ms, uint64_t most_ms)
@@ -482,7 +484,7 @@ NOINLINE void purger_tell(void)
 	else if (now == PURGER_NONE)
 		start(PURGER_NONE);
 	else if (state_change(PURGER_ASLEEP, PURGER_AWAKE))
-		os_futex_wake(&state, 1);
+		os_futex_wake(&purger_state, 1);
 }
 
 /* What is queued from now on does not count as queued before. */
@@ -564,7 +566,7 @@ void purger_fork_parent(void)
 
 void purger_fork_child(void)
 {
-	uint32_t now = __atomic_load_n(&state, __ATOMIC_RELAXED);
+	uint32_t now = __atomic_load_n(&purger_state, __ATOMIC_RELAXED);
 
 	lock_fork_child(&purge_lock);
 	/* At once, or the arena cannot grow; the chunks can wait (give_back), and cost
@@ -572,5 +574,5 @@ void purger_fork_child(void)
 	if (claim.count != 0 && !claim.of_slabs && !lock_is_mine(&claim.arena->lock))
 		claim_return_top(&claim, false);
 	if (now == PURGER_AWAKE || now == PURGER_ASLEEP)
-		__atomic_store_n(&state, PURGER_NONE, __ATOMIC_RELAXED);
+		__atomic_store_n(&purger_state, PURGER_NONE, __ATOMIC_RELAXED);
 }

@@ -37,10 +37,14 @@
 enum purger_state { PURGER_NONE, PURGER_ASLEEP, PURGER_AWAKE, PURGER_ABSENT };
 
 struct purge_counts {
-	uint64_t bytes, calls, passes; /* guarded by the purge lock; read relaxed */
+	uint64_t bytes, calls, passes; /* atomic */
+	uint64_t ns;                   /* processor time of the passes */
 	uint64_t reliefs;              /* times that memory was short; the thread's own */
 };
 extern struct purge_counts purge_counts;
+
+/* Its state while it may run; else it is absent. */
+extern uint32_t purger_state HIDDEN;
 
 enum purger_state purger_now(void);
 

@@ -12,14 +12,13 @@
 #define RELEASE_BYTES ((size_t)8 << 20)
 
 static struct lock lock = LOCK_INIT(RANK_SPARES);
-/* All below: guarded by lock; bytes is read without it, too. */
+/* All below: guarded by lock; the counts are read without it, too. */
+struct spare_counts spare_counts;
 static struct os_range spares[SPARES]; /* the oldest first */
 static unsigned count;
-static size_t bytes;
 static struct os_range leaving;        /* taken aside by spare_release */
 static struct decay decay;
 static size_t unmapped;                /* bytes that went and were not mapped anew since */
-static size_t refaulted;               /* bytes that were */
 
 static bool enter(void)
 {
@@ -41,7 +40,7 @@ static char *end_of(const struct os_range *r)
 
 static void set_bytes(size_t now)
 {
-	__atomic_store_n(&bytes, now, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&spare_counts.bytes, now, __ATOMIC_SEQ_CST);
 	decay_fell(&decay, now);
 }
 
@@ -61,7 +60,7 @@ static void *cut(unsigned at, size_t size)
 	spares[at].size -= size;
 	if (spares[at].size == 0)
 		drop(at);
-	set_bytes(bytes - size);
+	set_bytes(spare_counts.bytes - size);
 	return start;
 }
 
@@ -148,7 +147,7 @@ static bool put(void *start, size_t size)
 	if (count == SPARES)
 		return false;
 	spares[count++] = r;
-	set_bytes(bytes + size);
+	set_bytes(spare_counts.bytes + size);
 	return true;
 }
 
@@ -169,13 +168,14 @@ void spare_missed(size_t size)
 		return;
 	size = size_min(size, unmapped);
 	unmapped -= size;
-	refaulted += size;
+	__atomic_store_n(&spare_counts.refaulted_bytes, spare_counts.refaulted_bytes + size,
+	                 __ATOMIC_RELAXED);
 	lock_release(&lock);
 }
 
 size_t spare_bytes(void)
 {
-	return __atomic_load_n(&bytes, __ATOMIC_SEQ_CST);
+	return __atomic_load_n(&spare_counts.bytes, __ATOMIC_SEQ_CST);
 }
 
 size_t spare_count(void)
@@ -188,8 +188,8 @@ size_t spare_tick(unsigned delay, size_t *wanted)
 	size_t old;
 
 	lock_acquire(&lock);
-	old = decay_tick(&decay, bytes, delay);
-	*wanted += refaulted;
+	old = decay_tick(&decay, spare_counts.bytes, delay);
+	*wanted += spare_counts.refaulted_bytes;
 	lock_release(&lock);
 	return old;
 }
@@ -212,7 +212,7 @@ size_t spare_release(size_t want)
 		leaving = (struct os_range){ end_of(oldest), size };
 		if (oldest->size == 0)
 			drop(0);
-		set_bytes(bytes - size);
+		set_bytes(spare_counts.bytes - size);
 	}
 	lock_release(&lock);
 	if (size == 0)

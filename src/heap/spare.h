@@ -37,6 +37,13 @@ bool spare_put(void *start, size_t size) MUST_USE;
 size_t spare_bytes(void);
 size_t spare_count(void);
 
+/* Read without the lock, relaxed. */
+struct spare_counts {
+	size_t bytes;           /* of all spares */
+	size_t refaulted_bytes; /* unmapped, and then mapped anew for want of a spare */
+};
+extern struct spare_counts spare_counts HIDDEN;
+
 /* A block of `size` found no spare and is mapped: perhaps one went too early. */
 void spare_missed(size_t size);
 

@@ -15,19 +15,30 @@ size_t snapshot_arena_count(void)
 	return arena_count();
 }
 
-static void add(struct bin_sizes *s, size_t size)
+/* What a free chunk, or the top, has outside its inner pages. */
+static size_t outside(const struct chunk *c, uintptr_t inner)
 {
+	uintptr_t end = align_down((uintptr_t)c + chunk_size(c), os_page_size);
+
+	return chunk_size(c) - (inner < end ? end - inner : 0);
+}
+
+static void add(struct bin_sizes *s, const struct chunk *c)
+{
+	size_t size = chunk_size(c);
+
 	if (s->count == 0 || size < s->from)
 		s->from = size;
 	s->to = size_max(s->to, size);
 	s->total += size;
+	s->pinned += outside(c, extent_inner_start(c));
 	s->count++;
 }
 
 static void add_list(struct bin_sizes *s, const struct chunk *head)
 {
 	for (const struct chunk *c = head->bk; c != head; c = c->bk)
-		add(s, chunk_size(c));
+		add(s, c);
 }
 
 static void add_tree(struct bin_sizes *s, const struct chunk *node)
@@ -37,7 +48,7 @@ static void add_tree(struct bin_sizes *s, const struct chunk *node)
 	if (node == NULL)
 		return;
 	do {
-		add(s, chunk_size(c));
+		add(s, c);
 		c = c->fd;
 	} while (c != node);
 	add_tree(s, node->fd_nextsize);
@@ -126,6 +137,7 @@ static void fill_slabs(struct arena *a, struct arena_snapshot *out)
 	sums->system_bytes = (sums->units + sums->free_units) * UNIT;
 	sums->live_bytes = a->slabs.live_bytes;
 	sums->resident_bytes = a->segments.touched * os_page_size;
+	out->pinned_bytes += sums->resident_bytes - sums->free_resident_bytes - sums->live_bytes;
 	sums->record_bytes += sums->segments * (sizeof(*window.segments) +
 	                      SEGMENT_UNITS * (sizeof(*window.slabs) + sizeof(*window.bins)));
 
@@ -144,10 +156,11 @@ static void fill(struct arena *a, struct arena_snapshot *out)
 	/* What the purger has taken aside is free, and of the top when it is its. */
 	out->top_bytes = chunk_size(a->top) + a->top_claimed;
 	out->free_bytes = out->top_bytes + a->claimed_bytes;
+	out->pinned_bytes = outside(a->top, align_up((uintptr_t)a->top + MIN_CHUNK, os_page_size));
 	out->free_chunks = 1;
 	for (unsigned i = 0; i < FAST_BINS; i++) {
 		for (const struct chunk *c = a->fastbins[i]; c != NULL; c = c->fd)
-			add(&out->fast[i], chunk_size(c));
+			add(&out->fast[i], c);
 		out->fast_bytes += out->fast[i].total;
 		out->fast_chunks += out->fast[i].count;
 	}
@@ -156,16 +169,21 @@ static void fill(struct arena *a, struct arena_snapshot *out)
 		if (bin >= SMALL_BINS)
 			add_tree(&out->bins[bin], a->trees[bin - SMALL_BINS]);
 		out->free_bytes += out->bins[bin].total;
+		out->pinned_bytes += out->bins[bin].pinned;
 		out->free_chunks += out->bins[bin].count;
 	}
 	out->system_bytes = a->system_bytes;
 	out->max_system_bytes = a->max_system_bytes;
 	out->dirty_bytes = extent_dirty_bytes(a);
+	out->refaulted_bytes = a->refaulted_bytes;
 	out->lock_waits = a->lock.waits;
 	out->lock_sleeps = a->lock.sleeps;
 	out->is_main = arena_is_main(a);
 	count_heaps(a, out);
 	fill_slabs(a, out);
+	/* Classic knows of no page whether it is free. */
+	if (!policy_is_default())
+		out->pinned_bytes = 0;
 }
 
 bool snapshot_arena(size_t index, struct arena_snapshot *out)
@@ -191,4 +209,5 @@ void snapshot_mapped(struct mapped_snapshot *out)
 	out->max_bytes = __atomic_load_n(&mapped.max_bytes, __ATOMIC_RELAXED);
 	out->spares = spare_count();
 	out->spare_bytes = spare_bytes();
+	out->refaulted_bytes = __atomic_load_n(&spare_counts.refaulted_bytes, __ATOMIC_RELAXED);
 }

@@ -18,6 +18,7 @@ struct bin_sizes {
 	size_t from, to;         /* smallest and largest chunk seen, bytes; 0 when empty */
 	size_t total;            /* bytes in the bin */
 	size_t count;            /* chunks in the bin */
+	size_t pinned;           /* bytes outside their inner whole pages */
 };
 
 /* Free blocks of the slabs of one class; a class serves requests of `from` to `to` bytes. */
@@ -56,6 +57,8 @@ struct arena_snapshot {
 	size_t heaps;                          /* mmapped heaps; 0 for the main arena */
 	size_t address_space, address_space_writable; /* reserved and writable bytes */
 	size_t dirty_bytes;                    /* whole free pages that may be resident */
+	size_t pinned_bytes;                   /* free, on resident pages that are not free */
+	size_t refaulted_bytes;                /* went back, and were handed out again */
 	size_t lock_waits, lock_sleeps;        /* as in os/lock.h */
 	bool is_main;
 };
@@ -64,6 +67,7 @@ struct arena_snapshot {
 struct mapped_snapshot {
 	size_t blocks, bytes, max_blocks, max_bytes;
 	size_t spares, spare_bytes;            /* what they left: free, not yet given back */
+	size_t refaulted_bytes;
 };
 
 /* arena->system_bytes - free_bytes - fast_bytes: what is in blocks. */

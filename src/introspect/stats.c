@@ -21,6 +21,8 @@ void stats_fill(struct cede_stats *out)
 		out->system_peak_bytes += a.max_system_bytes;
 		out->lock_waits += a.lock_waits;
 		out->lock_sleeps += a.lock_sleeps;
+		out->pinned_bytes += a.pinned_bytes;
+		out->refaulted_bytes += a.refaulted_bytes;
 		slab_sums_add(&slabs, &a.slabs);
 	}
 	out->slab_bytes = slabs.system_bytes;
@@ -28,13 +30,16 @@ void stats_fill(struct cede_stats *out)
 	out->slab_free_blocks = slabs.free_blocks;
 	out->slab_resident_bytes = slabs.resident_bytes;
 	out->slab_record_bytes = slabs.record_bytes;
-	out->cached_bytes = __atomic_load_n(&cache_free_bytes, __ATOMIC_RELAXED);
+	out->slab_free_resident_bytes = slabs.free_resident_bytes;
+	cache_held(&out->cached_bytes, &out->caching_threads);
 	snapshot_mapped(&m);
 	out->mapped_blocks = m.blocks;
 	out->mapped_bytes = m.bytes;
 	out->live_bytes += m.bytes;
 	out->free_bytes += m.spare_bytes;
 	out->free_resident_bytes += m.spare_bytes;
+	out->spare_bytes = m.spare_bytes;
+	out->refaulted_bytes += m.refaulted_bytes;
 	out->system_bytes += m.bytes + m.spare_bytes;
 	out->system_peak_bytes += m.max_bytes;
 	out->policy = settings.policy;
@@ -43,4 +48,5 @@ void stats_fill(struct cede_stats *out)
 	out->purge_calls = __atomic_load_n(&purge_counts.calls, __ATOMIC_RELAXED);
 	out->purge_passes = __atomic_load_n(&purge_counts.passes, __ATOMIC_RELAXED);
 	out->pressure_releases = __atomic_load_n(&purge_counts.reliefs, __ATOMIC_RELAXED);
+	out->purge_ns = __atomic_load_n(&purge_counts.ns, __ATOMIC_RELAXED);
 }

@@ -55,6 +55,8 @@ static void print_slab_stats(const struct printer *to, const struct cede_stats *
 	print(to, "slab free blocks = %10lu\n", stats->slab_free_blocks);
 	print(to, "slab records     = %10lu\n", stats->slab_record_bytes);
 	print(to, "cached bytes     = %10lu\n", stats->cached_bytes);
+	print(to, "pinned bytes     = %10lu\n", stats->pinned_bytes);
+	print(to, "wanted again     = %10lu\n", stats->refaulted_bytes);
 }
 
 static void print_cede_stats(const struct printer *to)
@@ -119,6 +121,7 @@ struct info_totals {
 	size_t rest_chunks, rest_bytes;
 	size_t system, system_max;
 	size_t aspace, aspace_writable;
+	size_t pinned, refaulted;
 	size_t lock_waits, lock_sleeps;
 	struct slab_sums slabs;
 };
@@ -134,6 +137,8 @@ static struct info_totals totals_of(const struct arena_snapshot *arena)
 		.system_max = arena->max_system_bytes,
 		.aspace = arena->address_space,
 		.aspace_writable = arena->address_space_writable,
+		.pinned = arena->pinned_bytes,
+		.refaulted = arena->refaulted_bytes,
 		.lock_waits = arena->lock_waits,
 		.lock_sleeps = arena->lock_sleeps,
 		.slabs = arena->slabs,
@@ -150,6 +155,8 @@ static void totals_add(struct info_totals *sum, const struct info_totals *one)
 	sum->system_max += one->system_max;
 	sum->aspace += one->aspace;
 	sum->aspace_writable += one->aspace_writable;
+	sum->pinned += one->pinned;
+	sum->refaulted += one->refaulted;
 	sum->lock_waits += one->lock_waits;
 	sum->lock_sleeps += one->lock_sleeps;
 	slab_sums_add(&sum->slabs, &one->slabs);
@@ -183,6 +190,7 @@ static void print_more(const struct printer *to, const struct info_totals *total
 	      slabs->segments, slabs->units, slabs->system_bytes, slabs->live_bytes);
 	print(to, " resident=\"%zu\" free_resident=\"%zu\" records=\"%zu\"/>\n",
 	      slabs->resident_bytes, slabs->free_resident_bytes, slabs->record_bytes);
+	print(to, "<pages pinned=\"%zu\" refaulted=\"%zu\"/>\n", totals->pinned, totals->refaulted);
 	print(to, "<lock waits=\"%zu\" sleeps=\"%zu\"/>\n", totals->lock_waits,
 	      totals->lock_sleeps);
 }
@@ -233,6 +241,7 @@ void text_malloc_info(text_sink_fn *sink, void *ctx)
 	sum.rest_chunks += mapped.spares;
 	sum.rest_bytes += mapped.spare_bytes;
 	sum.system += mapped.spare_bytes;
+	sum.refaulted += mapped.refaulted_bytes;
 	print_totals(&to, &sum, &mapped);
 	print_more(&to, &sum);
 	print(&to, "</malloc>\n");

@@ -18,7 +18,8 @@ void text_malloc_stats(text_sink_fn *sink, void *ctx);
 /*
  * malloc_info(0): glibc's XML, well formed, one <heap> an arena.  In the default
  * policy the sizes have a <slab> for each class with free blocks; and each heap, and
- * the whole, ends with <slabs>, which has struct slab_sums, and <lock>.
+ * the whole, ends with <slabs>, which has struct slab_sums, <pages>, which has bytes,
+ * and <lock>.
  */
 void text_malloc_info(text_sink_fn *sink, void *ctx);
 

@@ -99,6 +99,8 @@ uint32_t os_thread_id(void);
  */
 bool os_barrier_everywhere(void) MUST_USE;
 uint64_t os_now_ms(void);
+/* Processor time of the calling thread. */
+uint64_t os_thread_ns(void);
 
 /*
  * Starts `run` on a thread that libc does not know of: all signals blocked,

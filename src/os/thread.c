@@ -52,6 +52,14 @@ uint64_t os_now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+uint64_t os_thread_ns(void)
+{
+	struct timespec spent = { 0, 0 };
+
+	sys(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &spent);
+	return (uint64_t)spent.tv_sec * 1000000000 + (uint64_t)spent.tv_nsec;
+}
+
 /*
  * The memory of the thread, low to high:
  *

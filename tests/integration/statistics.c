@@ -138,16 +138,44 @@ static void becomes(size_t expected)
 	CHECK(stats().live_bytes == expected);
 }
 
+/* The purger may be giving back just now: then it takes a moment. */
+static void agree_with_mallinfo(void)
+{
+	struct mallinfo2 info = { 0 };
+	struct cede_stats s = { 0 };
+
+	for (int i = 0; i < 500; i++) {
+		info = heap_mallinfo2();
+		s = stats();
+		if (info.fordblks == s.free_bytes && info.arena + info.hblkhd == s.system_bytes)
+			break;
+		process_sleep_ms(10);
+	}
+	CHECK(info.fordblks == s.free_bytes && info.arena + info.hblkhd == s.system_bytes);
+	CHECK(info.hblks == s.mapped_blocks && info.hblkhd == s.mapped_bytes);
+}
+
 static void agree(void)
 {
 	struct cede_stats s = stats();
 
+	agree_with_mallinfo();
 	CHECK(s.live_bytes + s.free_bytes == s.system_bytes);
 	CHECK(s.free_resident_bytes <= s.free_bytes && s.system_peak_bytes >= s.live_bytes);
 	CHECK(s.slab_live_bytes <= s.live_bytes && s.slab_bytes <= s.system_bytes);
 	CHECK(s.slab_live_bytes <= s.slab_resident_bytes && s.slab_resident_bytes <= s.slab_bytes);
 	CHECK((s.slab_bytes != 0) == (s.slab_record_bytes != 0));
-	CHECK(heap_is_default() || (s.slab_bytes == 0 && s.slab_free_blocks == 0));
+	CHECK(s.slab_live_bytes + s.slab_free_resident_bytes <= s.slab_resident_bytes);
+	CHECK(s.slab_free_resident_bytes + s.spare_bytes <= s.free_resident_bytes);
+	CHECK(s.free_resident_bytes + s.pinned_bytes <= s.free_bytes);
+	CHECK(s.cached_bytes <= s.live_bytes && (s.cached_bytes != 0) == (s.caching_threads != 0));
+	CHECK(s.refaulted_bytes <= s.purged_bytes);
+	CHECK((s.purge_passes != 0) == (s.purge_ns != 0));
+	if (heap_is_default())
+		return;
+	CHECK(s.slab_bytes == 0 && s.slab_free_blocks == 0 && s.slab_free_resident_bytes == 0);
+	CHECK(s.pinned_bytes == 0 && s.spare_bytes == 0 && s.caching_threads == 0);
+	CHECK(s.refaulted_bytes == 0 && s.purged_bytes == 0);
 }
 
 static void run_threads(unsigned count)
@@ -227,6 +255,41 @@ static void nothing_stays(void)
 		CHECK(after.slab_bytes <= before.slab_bytes + (64 << 10) && after.free_resident_bytes == 0);
 }
 
+/* Small blocks, chunks and mapped ones: given back, then as much of each again. */
+static void wanted_again(void)
+{
+	enum { SMALL = 4000, LARGE = 40 };
+	static char *small[SMALL], *large[LARGE];
+	size_t bytes = SMALL * 1000 + LARGE * 100000 + MAPPED, again;
+	char *block;
+
+	for (int round = 0; round < 2; round++) {
+		for (size_t i = 0; i < SMALL; i++)
+			small[i] = memset(heap_malloc(1000), 1, 1000);
+		for (size_t i = 0; i < LARGE; i++)
+			large[i] = memset(heap_malloc(100000), 1, 100000);
+		block = memset(heap_malloc(MAPPED), 1, MAPPED);
+		if (round == 1)
+			break;
+		/* Else the break falls, and what it gives is new. */
+		CHECK(heap_malloc(100000) != NULL);
+		again = stats().refaulted_bytes;
+		CHECK(again <= bytes / 100);
+		for (size_t i = 0; i < SMALL; i++)
+			heap_free(small[i]);
+		for (size_t i = 0; i < LARGE; i++)
+			heap_free(large[i]);
+		heap_free(block);
+		(void)heap_trim(0);
+		/* A second time, for what the purger had in its hands. */
+		(void)heap_trim(0);
+	}
+	again = stats().refaulted_bytes - again;
+	CHECK_THAT(again <= bytes + bytes / 50 && (!heap_is_default() || again >= bytes - bytes / 50),
+	           "%zu of %zu bytes were wanted again", again, bytes);
+	agree();
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test_case cases[] = {
@@ -234,6 +297,7 @@ int main(int argc, char **argv)
 		{ "some_threads", some_threads, 60 },
 		{ "mapped_blocks", mapped_blocks, 20 },
 		{ "nothing_stays", nothing_stays, 20 },
+		{ "wanted_again", wanted_again, 20 },
 	};
 
 	return cases_main(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));

@@ -135,6 +135,66 @@ static void whole_free_pages_are_resident_until_they_go(void)
 	EXPECT(s.slabs.system_bytes == 4 * UNIT);
 }
 
+/* What is free on a page with a live block, here two of four, stays. */
+static void free_blocks_beside_live_ones_are_pinned(void)
+{
+	size_t before;
+
+	start(false);
+	get_many(2048, 128);
+	before = snapshot().pinned_bytes;
+	cede_free(many[10]);
+	cede_free(many[11]);
+	cede_free(many[20]);
+	cede_free(many[23]);
+	EXPECT(snapshot().pinned_bytes == before + 2 * 2048);
+	EXPECT(cede_release(0) == PAGE && snapshot().pinned_bytes == before + 2 * 2048);
+	cede_free(many[21]);
+	EXPECT(snapshot().pinned_bytes == before + 2048);
+}
+
+/* Of a chunk the ends, beside its whole pages, whether those are there or not. */
+static void a_free_chunks_ends_are_pinned(void)
+{
+	struct arena_snapshot before, s;
+	char *hole;
+	size_t whole;
+
+	start(false);
+	hole = get(100000);
+	(void)get(9000);
+	before = snapshot();
+	cede_free(hole);
+	s = snapshot();
+	whole = s.dirty_bytes - before.dirty_bytes;
+	EXPECT(whole >= 100000 - 2 * PAGE && whole % PAGE == 0);
+	EXPECT(s.pinned_bytes - before.pinned_bytes == s.free_bytes - before.free_bytes - whole);
+	EXPECT(cede_release(0) >= whole);
+	EXPECT(snapshot().pinned_bytes == s.pinned_bytes && snapshot().refaulted_bytes == 0);
+	EXPECT(get(100000) == hole && snapshot().refaulted_bytes == whole);
+	EXPECT(snapshot().pinned_bytes == before.pinned_bytes);
+}
+
+/* A thread caches what it freed, to the block. */
+static void cached_blocks_are_counted(void)
+{
+	struct cede_stats stats;
+	size_t size = 0, bytes, threads;
+
+	start(true);
+	for (size_t i = 0; i < 300; i++) {
+		many[i] = get(i);
+		size += class_sizes[class_of_request(i)];
+	}
+	for (size_t i = 0; i < 300; i++)
+		cede_free(many[i]);
+	cache_held(&bytes, &threads);
+	EXPECT(bytes >= size && bytes == snapshot().slabs.live_bytes && threads == 1);
+	/* Which asks for what can be had of the caches first. */
+	EXPECT(cede_stats(&stats, sizeof(stats)) == 0);
+	EXPECT(stats.cached_bytes == 0 && stats.caching_threads == 0 && stats.live_bytes == 0);
+}
+
 /* Free units are part of the heap while they may be resident, and address space is not. */
 static void free_units_count_until_they_go(void)
 {
@@ -234,6 +294,7 @@ static void is_as_expected(void)
 	EXPECT(s.slabs.units == capacity && s.slabs.free_blocks == blocks);
 	EXPECT(s.slabs.resident_bytes >= expected_live + s.slabs.free_resident_bytes);
 	EXPECT(s.slabs.resident_bytes <= s.slabs.system_bytes);
+	EXPECT(s.pinned_bytes + s.dirty_bytes <= s.free_bytes);
 	EXPECT(s.max_system_bytes >= s.system_bytes && s.address_space >= s.system_bytes);
 	EXPECT(info.uordblks == expected_live && info.arena == info.uordblks + info.fordblks);
 	EXPECT(cache_on || (info.arena == s.system_bytes && info.ordblks == s.free_chunks));
@@ -301,6 +362,9 @@ int main(void)
 		child_test(a_slab_is_counted),
 		child_test(records_grow_by_bits),
 		child_test(whole_free_pages_are_resident_until_they_go),
+		child_test(free_blocks_beside_live_ones_are_pinned),
+		child_test(a_free_chunks_ends_are_pinned),
+		child_test(cached_blocks_are_counted),
 		child_test(free_units_count_until_they_go),
 		child_test(the_peak_stays),
 		child_test(blocks_that_the_purger_holds_are_free),

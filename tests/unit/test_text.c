@@ -24,6 +24,7 @@ static const struct arena_snapshot arenas[] = {
 		.top_bytes = 100000,
 		.system_bytes = 5368709120, .max_system_bytes = 6442450944,
 		.lock_waits = 5000000000, .lock_sleeps = 12,
+		.pinned_bytes = 4294967301, .refaulted_bytes = 6000000000,
 		.address_space = 5368709120, .address_space_writable = 5368709120,
 		.classes = { [0] = { 1, 16, 0 }, [3] = { 49, 64, 5 }, [87] = { 7169, 8192, 2000000 } },
 		.slabs = {
@@ -38,6 +39,7 @@ static const struct arena_snapshot arenas[] = {
 		.top_bytes = 30000,
 		.system_bytes = 32768, .max_system_bytes = 65536,
 		.lock_waits = 3, .lock_sleeps = 1,
+		.pinned_bytes = 2, .refaulted_bytes = 70,
 		.heaps = 1,
 		.address_space = 32768, .address_space_writable = 65536,
 		.slabs = {
@@ -50,6 +52,7 @@ static const struct arena_snapshot arenas[] = {
 
 static const struct mapped_snapshot mapped = {
 	.blocks = 2, .bytes = 1253376, .max_blocks = 5, .max_bytes = 8589934592,
+	.refaulted_bytes = 800,
 };
 
 static struct cede_stats stats;
@@ -117,6 +120,8 @@ static void test_malloc_stats(void **state)
 		.slab_resident_bytes = 40967,
 		.slab_record_bytes = 33009,
 		.cached_bytes = 64,
+		.pinned_bytes = 4294967303,
+		.refaulted_bytes = 6000000870,
 	};
 	text_malloc_stats(collect, &text);
 	assert_string_equal(text.bytes,
@@ -145,7 +150,9 @@ static void test_malloc_stats(void **state)
 		"  maybe resident =      40967\n"
 		"slab free blocks =    2000011\n"
 		"slab records     =      33009\n"
-		"cached bytes     =         64\n");
+		"cached bytes     =         64\n"
+		"pinned bytes     = 4294967303\n"
+		"wanted again     = 6000000870\n");
 }
 
 static void test_malloc_stats_names(void **state)
@@ -189,6 +196,7 @@ static const char info_lines[] =
 	"<aspace type=\"mprotect\" size=\"5368709120\"/>\n"
 	"+<slabs segments=\"4\" units=\"20\" size=\"1441792\" live=\"6442450944\""
 	" resident=\"40960\" free_resident=\"8192\" records=\"33000\"/>\n"
+	"+<pages pinned=\"4294967301\" refaulted=\"6000000000\"/>\n"
 	"+<lock waits=\"5000000000\" sleeps=\"12\"/>\n"
 	"</heap>\n"
 	"<heap nr=\"1\">\n"
@@ -203,6 +211,7 @@ static const char info_lines[] =
 	"<aspace type=\"subheaps\" size=\"1\"/>\n"
 	"+<slabs segments=\"1\" units=\"2\" size=\"4\" live=\"5\" resident=\"7\""
 	" free_resident=\"8\" records=\"9\"/>\n"
+	"+<pages pinned=\"2\" refaulted=\"70\"/>\n"
 	"+<lock waits=\"3\" sleeps=\"1\"/>\n"
 	"</heap>\n"
 	"<total type=\"fast\" count=\"4\" size=\"208\"/>\n"
@@ -214,6 +223,7 @@ static const char info_lines[] =
 	"<aspace type=\"mprotect\" size=\"5368774656\"/>\n"
 	"+<slabs segments=\"5\" units=\"22\" size=\"1441796\" live=\"6442450949\""
 	" resident=\"40967\" free_resident=\"8200\" records=\"33009\"/>\n"
+	"+<pages pinned=\"4294967303\" refaulted=\"6000000870\"/>\n"
 	"+<lock waits=\"5000000003\" sleeps=\"13\"/>\n"
 	"</malloc>\n";
 
