@@ -54,7 +54,7 @@ struct cede_descriptor {
 	uint32_t chunk_dirty_hi;
 	uint64_t heap_max;           /* other arenas: heaps are aligned to this */
 	uint64_t mapped;             /* address of: blocks, bytes, max blocks, max bytes */
-	uint64_t purge_counts;       /* address of: bytes, calls, passes */
+	uint64_t purge_counts;       /* address of: bytes, calls, passes, nanoseconds of these */
 
 	uint32_t arena_lock_waits;   /* 8 bytes: times its lock was not free */
 	uint32_t arena_lock_sleeps;  /* 8 bytes: times a thread slept for it */
@@ -63,9 +63,11 @@ struct cede_descriptor {
 	uint32_t arena_slab_units;   /* 8 bytes: units of slabs */
 	uint32_t arena_slab_pages;   /* 8 bytes: pages of the window that may be resident */
 	uint32_t unit_size;
-	uint64_t window;             /* address of 4 words: base, 0 when there is none; open
+	uint64_t window;             /* address of 6 words: base, 0 when there is none; open
 	                                bytes / 16; 2 bytes for each unit, 0 of one that no
-	                                slab has; the records */
+	                                slab has; the records; bitmaps that are not in
+	                                records, one of unit_size / 128 bytes for each unit;
+	                                the segments */
 	uint32_t record_size;
 	uint32_t record_arena;       /* pointer */
 	uint32_t record_bits;        /* pointer to 64-bit words: 1 is a free block */
@@ -74,6 +76,28 @@ struct cede_descriptor {
 	uint32_t record_units;       /* 1 byte */
 	uint32_t record_free;        /* 2 bytes: blocks, as the bits say */
 	uint32_t record_claimed;     /* 2 bytes: blocks that are free without such a bit */
+
+	uint32_t segment_size;       /* of what describes a segment */
+	uint32_t segment_units;      /* units of a segment */
+	uint32_t segment_touched;    /* 2 bytes for each unit: which of its pages may be
+	                                resident */
+	uint32_t arena_segments;     /* 8 bytes: how many it has */
+	uint32_t arena_slab_peak;    /* 8 bytes: the most units; like the next, a peak */
+	uint32_t arena_peak;         /* 8 bytes: system bytes but for slabs */
+	uint32_t arena_top_dirty;    /* 2 words: which pages of the top may be resident */
+	uint32_t arena_refaulted;    /* 8 bytes: bytes that went back and were wanted again */
+
+	uint64_t background;         /* address of 1 byte: 0 when it may have no thread */
+	uint64_t purger;             /* address of 4 bytes: enum cede_purger, if it may */
+	uint64_t spares;             /* address of 2 words: bytes; those wanted again */
+	uint64_t threads;            /* address of a pointer to the first thread's record */
+	uint32_t thread_next;        /* pointer to the next, NULL of the last */
+	uint32_t thread_bins;        /* for each class 4 words, of which the first is where its
+	                                cached blocks end, the second where they begin: 8 bytes
+	                                each; nothing is cached where that is not below */
+	uint32_t classes;
+	uint32_t reserved_2;
+	uint64_t class_sizes;        /* address of 4 bytes for each class */
 };
 
 #endif

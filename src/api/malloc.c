@@ -8,6 +8,7 @@
 #include "api/export.h"
 #include "api/fast.h"
 #include "cede/cede.h"
+#include "cede/descriptor.h"
 #include "heap/audit.h"
 #include "heap/cache.h"
 #include "heap/extent.h"
@@ -16,6 +17,11 @@
 #include "heap/owner.h"
 #include "heap/purger.h"
 #include "heap/registry.h"
+
+/* A program that is linked with the archive has it too, and keeps it. */
+extern const struct cede_descriptor cede_descriptor;
+__attribute__((used, retain)) static const struct cede_descriptor *const described =
+	&cede_descriptor;
 
 /* Locks an arena; false when a signal handler finds its own thread in one (arena.h). */
 static inline bool enter(struct arena *a)

@@ -28,14 +28,15 @@ static struct record first;           /* the first thread must not wait for memo
 static struct record shared;          /* of threads that find no memory for one */
 static struct record interrupted = { .thread.arena = &main_arena }; /* const: of a signal
                                          handler whose thread is in registry_enter */
-static struct record *all, *look_next;
+struct record *registry_all;
+static struct record *look_next;
 static struct record *spare, *spare_end;
 static size_t records;
 static uint32_t generation;           /* counts forks */
 
 static struct record *make(void)
 {
-	if (all == NULL)
+	if (registry_all == NULL)
 		return &first;
 	if (spare == spare_end) {
 		spare = os_map(NULL, RECORDS_BYTES, OS_READ_WRITE);
@@ -73,8 +74,8 @@ static bool is_dead(struct record *r)
 /* A dead thread's record, or NULL; going round, a bounded number at a time. */
 static struct record *find_dead(void)
 {
-	for (int i = 0; i < LOOK && all != NULL; i++) {
-		struct record *r = look_next != NULL ? look_next : all;
+	for (int i = 0; i < LOOK && registry_all != NULL; i++) {
+		struct record *r = look_next != NULL ? look_next : registry_all;
 
 		look_next = (struct record *)r->thread.next;
 		if (&r->thread != thread_self && is_dead(r)) {
@@ -97,11 +98,11 @@ static struct record *take_record(void)
 	r = make();
 	if (r == NULL)
 		return NULL;
-	r->thread.next = (struct thread *)all;
+	r->thread.next = (struct thread *)registry_all;
 	r->thread.cache_lock.rank = RANK_CACHE;
 	r->thread.cache_lock.order = 1;
 	__atomic_store_n(&records, records + 1, __ATOMIC_RELAXED);
-	__atomic_store_n(&all, r, __ATOMIC_RELEASE);
+	__atomic_store_n(&registry_all, r, __ATOMIC_RELEASE);
 	return r;
 }
 
@@ -112,7 +113,7 @@ size_t registry_count(void)
 
 struct thread *registry_first(void)
 {
-	return (struct thread *)__atomic_load_n(&all, __ATOMIC_ACQUIRE);
+	return (struct thread *)__atomic_load_n(&registry_all, __ATOMIC_ACQUIRE);
 }
 
 uint32_t registry_generation(void)

@@ -37,7 +37,8 @@ static inline struct arena *registry_arena(const struct thread *t)
 /* Records made so far, at least 1. */
 size_t registry_count(void);
 
-/* The first of all records, dead ones too; they go on by `next`. */
+/* All records, dead ones too; each begins with its struct thread, and they go on by `next`. */
+extern struct record *registry_all HIDDEN;
 struct thread *registry_first(void);
 
 /* How many forks made this process from the first. */

@@ -7,12 +7,17 @@
 #include "heap/extent.h"
 #include "heap/heap.h"
 #include "heap/purger.h"
+#include "heap/registry.h"
+#include "heap/spare.h"
 #include "heap/subheap.h"
 
 /* The words that are promised. */
 _Static_assert(offsetof(struct window, base) == 0 && offsetof(struct window, steps) == 8 &&
-               offsetof(struct window, bins) == 16 && offsetof(struct window, slabs) == 24,
+               offsetof(struct window, bins) == 16 && offsetof(struct window, slabs) == 24 &&
+               offsetof(struct window, bits) == 32 && offsetof(struct window, segments) == 40,
                "the layout of the window");
+_Static_assert(sizeof(struct cache_bin) == 32 && offsetof(struct cache_bin, top) == 0 &&
+               offsetof(struct cache_bin, base) == 8, "the layout of a cache's bin");
 
 extern const struct cede_descriptor cede_descriptor;
 
@@ -57,4 +62,20 @@ __attribute__((visibility("default"))) const struct cede_descriptor cede_descrip
 	.record_units = offsetof(struct slab, units),
 	.record_free = offsetof(struct slab, free),
 	.record_claimed = offsetof(struct slab, claimed),
+	.segment_size = sizeof(struct segment),
+	.segment_units = SEGMENT_UNITS,
+	.segment_touched = offsetof(struct segment, touched),
+	.arena_segments = offsetof(struct arena, segments.count),
+	.arena_slab_peak = offsetof(struct arena, slabs.most_units),
+	.arena_peak = offsetof(struct arena, max_system_bytes),
+	.arena_top_dirty = offsetof(struct arena, top_dirty_lo),
+	.arena_refaulted = offsetof(struct arena, refaulted_bytes),
+	.background = (uintptr_t)&settings.background,
+	.purger = (uintptr_t)&purger_state,
+	.spares = (uintptr_t)&spare_counts,
+	.threads = (uintptr_t)&registry_all,
+	.thread_next = offsetof(struct thread, next),
+	.thread_bins = offsetof(struct thread, bins) + sizeof(struct cache_bin),
+	.classes = CLASSES,
+	.class_sizes = (uintptr_t)&class_sizes,
 };

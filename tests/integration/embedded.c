@@ -78,7 +78,8 @@ static void descriptor_leads_to_state(void)
 	CHECK(*(const uint32_t *)(uintptr_t)d->policy == stats.policy);
 	CHECK(*(const uint64_t *)(uintptr_t)d->page_size == (uint64_t)sysconf(_SC_PAGESIZE));
 	memcpy(&system_bytes, arena + d->arena_system_bytes, sizeof(system_bytes));
-	CHECK(system_bytes + stats.slab_bytes + stats.mapped_bytes == stats.system_bytes);
+	CHECK(system_bytes + stats.slab_bytes + stats.mapped_bytes + stats.spare_bytes ==
+	      stats.system_bytes);
 }
 
 /* A number of `size` bytes. */
