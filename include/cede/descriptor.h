@@ -77,6 +77,8 @@ struct cede_descriptor {
 	uint32_t record_free;        /* 2 bytes: blocks, as the bits say */
 	uint32_t record_claimed;     /* 2 bytes: blocks that are free without such a bit */
 
+	uint32_t arena_binned;       /* 8 bytes: free chunks, but for the top */
+	uint32_t arena_gone;         /* 8 bytes: of these, pages that went back */
 	uint32_t segment_size;       /* of what describes a segment */
 	uint32_t segment_units;      /* units of a segment */
 	uint32_t segment_touched;    /* 2 bytes for each unit: which of its pages may be

@@ -34,6 +34,7 @@ static inline struct chunk *take_fast(struct arena *a, size_t size)
 	if (unlikely(((uintptr_t)c & (CHUNK_ALIGN - 1)) != 0 || chunk_size(c) != size))
 		misuse("malloc", chunk_to_block(c), "corrupted fast bin");
 	*bin = c->fd;
+	a->binned_bytes -= size;
 	return c;
 }
 
@@ -47,6 +48,7 @@ static inline struct chunk *take_small(struct arena *a, size_t size)
 		misuse("malloc", chunk_to_block(c), "corrupted links of a small chunk");
 	head->bk = c->bk;
 	c->bk->fd = head;
+	a->binned_bytes -= size;
 	return mark_inuse(a, c, size);
 }
 
@@ -117,12 +119,15 @@ static struct chunk *take_unsorted(struct arena *a, size_t size)
 		if (size_is_small(size) && c == a->last_remainder && c->bk == head &&
 		    have > size + MIN_CHUNK) {
 			head->bk = head->fd = head;
+			a->binned_bytes -= have;
 			return take_free(a, c, size);
 		}
 		head->bk = c->bk;
 		c->bk->fd = head;
-		if (have == size)
+		if (have == size) {
+			a->binned_bytes -= have;
 			return take_free(a, c, size);
+		}
 		bin_insert(a, c, have);
 	}
 	return NULL;

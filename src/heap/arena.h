@@ -10,6 +10,8 @@
  *     is the chunk that ends at the arena's end.
  * I2: default policy: the fast bins are empty, and large bins are trees.
  * I3: dirty_bytes is the sum of the extents on the dirty list (extent.h).
+ * I4: binned_bytes is the sum of the chunks in bins and fast bins, gone_bytes that of
+ *     their pages that went back (extent.h).
  * Asserted by audit_arena().
  */
 #ifndef CEDE_HEAP_ARENA_H
@@ -47,7 +49,9 @@ struct arena {
 	bool have_fastchunks;
 	bool contiguous;             /* the system's next memory borders the top */
 	size_t system_bytes;
-	size_t dirty_bytes;          /* default policy */
+	size_t binned_bytes;
+	size_t dirty_bytes;          /* default policy, as the next */
+	size_t gone_bytes;
 	struct chunk *top;
 	struct chunk *last_remainder;
 	/* Heads of circular lists; two words each, read as a chunk's fd and bk. */

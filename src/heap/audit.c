@@ -6,7 +6,7 @@
 
 /* What is found in the bins, and what is found by walking the memory. */
 struct tally {
-	size_t free_bytes, free_chunks, dirty_bytes;
+	size_t free_bytes, free_chunks, dirty_bytes, gone_bytes;
 };
 
 /* chunk.h I1 and I3, extent.h I1; the chunk is in a bin. */
@@ -28,6 +28,10 @@ static void audit_free_chunk(struct arena *a, const struct chunk *c, struct tall
 		      (d->lo < d->hi && d->lo >= extent_inner_start(c) &&
 		       d->hi <= (uintptr_t)next && ((d->lo | d->hi) & (os_page_size - 1)) == 0));
 		t->dirty_bytes += d->hi - d->lo;
+		t->gone_bytes += d->gone;
+		CHECK(d->gone == extent_outside(extent_inner_start(c),
+		                                align_down((uintptr_t)next, os_page_size),
+		                                (struct extent){ d->lo, d->hi }));
 	}
 }
 
@@ -116,15 +120,20 @@ static void audit_walk(struct arena *a, struct chunk *c, const char *end, struct
 	CHECK(c != a->top || prev_inuse);
 }
 
-static void audit_fast(struct arena *a)
+/* Returns their bytes. */
+static size_t audit_fast(struct arena *a)
 {
+	size_t bytes = 0;
+
 	for (unsigned i = 0; i < FAST_BINS; i++) {
 		CHECK(a->fastbins[i] == NULL || (a->have_fastchunks && !policy_is_default()));
 		for (struct chunk *c = a->fastbins[i]; c != NULL; c = c->fd) {
 			CHECK(fast_bin(chunk_size(c)) == i);
 			CHECK(chunk_inuse_at(c, chunk_size(c)));
+			bytes += chunk_size(c);
 		}
 	}
+	return bytes;
 }
 
 /* Regions of the main arena that lie before a foreign break are not walked: only
@@ -153,14 +162,15 @@ static void audit_memory(struct arena *a, const struct tally *binned)
 void audit_arena(struct arena *a)
 {
 	struct tally binned = { 0 };
+	size_t fast = audit_fast(a);
 
-	audit_fast(a);
 	for (unsigned bin = UNSORTED; bin < BINS - 1; bin++)
 		audit_list(a, bin, &binned);
 	for (unsigned bin = SMALL_BINS; bin < BINS - 1; bin++)
 		audit_tree(a, bin, a->trees[bin - SMALL_BINS], TREE_ROOT, 0, 0, &binned);
 	CHECK(!policy_is_default() || extent_dirty_bytes(a) >= a->dirty_bytes);
 	audit_dirty_list(a, &binned);
+	CHECK(a->binned_bytes == fast + binned.free_bytes && a->gone_bytes == binned.gone_bytes);
 	CHECK(chunk_prev_inuse(a->top) || a->top == arena_initial_top(a));
 	audit_memory(a, &binned);
 	audit_slabs(a);

@@ -138,6 +138,7 @@ static inline void bin_insert_unsorted(struct arena *a, struct chunk *c, size_t 
 			c->fd_nextsize = NULL;
 	}
 	bin_list_insert(bin_head(a, UNSORTED), c);
+	a->binned_bytes += size;
 }
 
 /* Puts it into the small or large bin of its size, and sets the bin's bit. */
@@ -153,6 +154,7 @@ static inline void bin_unlink(struct arena *a, struct chunk *c)
 
 	if (unlikely(chunk_at(c, size)->prev_size != size))
 		bin_corrupted_size(c);
+	a->binned_bytes -= size;
 	if (!size_is_small(size) &&
 	    (policy_is_default() ? tree_parent(c) != NULL : c->fd_nextsize != NULL))
 		bin_unlink_large(a, c, size);

@@ -9,6 +9,7 @@ struct extent extent_take(struct arena *a, struct chunk *c, size_t size)
 	if (!extent_tracked(size))
 		return (struct extent){ align_down((uintptr_t)c, os_page_size),
 		                        align_up((uintptr_t)c + size, os_page_size) };
+	a->gone_bytes -= d->gone;
 	if (d->lo >= d->hi)
 		return EXTENT_EMPTY;
 	if (d->newer != NULL)
@@ -34,10 +35,12 @@ void extent_put(struct arena *a, struct chunk *c, size_t size, struct extent e)
 	end = align_down((uintptr_t)c + size, os_page_size);
 	d->lo = e.lo > start ? e.lo : start;
 	d->hi = e.hi < end ? e.hi : end;
-	if (d->lo >= d->hi) {
+	if (d->lo >= d->hi)
 		d->lo = d->hi = 0;
+	d->gone = start < end ? end - start - (d->hi - d->lo) : 0;
+	a->gone_bytes += d->gone;
+	if (d->hi == 0)
 		return;
-	}
 	d->newer = NULL;
 	d->older = a->dirty_newest;
 	if (d->older != NULL)

@@ -4,8 +4,8 @@
  * A free chunk of at least a page carries an extent [lo, hi) of whole pages,
  * behind its links:
  *
- *   chunk | links | parent lo hi newer older |...| whole pages |...| foot
- *                                                  ^ inner range ^
+ *   chunk | links | parent lo hi gone newer older |...| whole pages |...| foot
+ *                                                       ^ inner range ^
  *
  * All its inner pages outside the extent were given back and not touched since;
  * those inside may be resident.  An interval keeps merging O(1): the hull of two
@@ -30,6 +30,7 @@
 struct dirty_chunk {
 	struct tree_chunk tree;
 	uintptr_t lo, hi;
+	size_t gone;                 /* bytes of its inner pages outside these */
 	struct dirty_chunk *newer, *older;
 };
 
@@ -100,7 +101,7 @@ static inline void extent_hand_out(struct arena *a, const struct chunk *c, size_
 	uintptr_t last = align_down((uintptr_t)c + have, os_page_size);
 	uintptr_t rest = extent_inner_start((const struct chunk *)end);
 
-	if (extent_tracked(have))
+	if (extent_tracked(have) && ((const struct dirty_chunk *)c)->gone != 0)
 		a->refaulted_bytes += extent_outside(extent_inner_start(c), rest < last ? rest : last, e);
 }
 

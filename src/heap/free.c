@@ -24,6 +24,7 @@ static void free_fast(struct arena *a, struct chunk *c, size_t size)
 	a->have_fastchunks = true;
 	c->fd = *bin;
 	*bin = c;
+	a->binned_bytes += size;
 }
 
 static inline void check_before_merge(struct arena *a, struct chunk *c, size_t size)
@@ -159,6 +160,7 @@ void free_consolidate(struct arena *a)
 			             fast_bin(size) != i))
 				misuse("malloc", chunk_to_block(c), "corrupted fast bin");
 			next = c->fd;
+			a->binned_bytes -= size;
 			(void)merge(a, c, size, extent_in_use(c, size));
 		}
 	}

@@ -62,6 +62,8 @@ __attribute__((visibility("default"))) const struct cede_descriptor cede_descrip
 	.record_units = offsetof(struct slab, units),
 	.record_free = offsetof(struct slab, free),
 	.record_claimed = offsetof(struct slab, claimed),
+	.arena_binned = offsetof(struct arena, binned_bytes),
+	.arena_gone = offsetof(struct arena, gone_bytes),
 	.segment_size = sizeof(struct segment),
 	.segment_units = SEGMENT_UNITS,
 	.segment_touched = offsetof(struct segment, touched),

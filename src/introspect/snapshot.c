@@ -15,30 +15,19 @@ size_t snapshot_arena_count(void)
 	return arena_count();
 }
 
-/* What a free chunk, or the top, has outside its inner pages. */
-static size_t outside(const struct chunk *c, uintptr_t inner)
+static void add(struct bin_sizes *s, size_t size)
 {
-	uintptr_t end = align_down((uintptr_t)c + chunk_size(c), os_page_size);
-
-	return chunk_size(c) - (inner < end ? end - inner : 0);
-}
-
-static void add(struct bin_sizes *s, const struct chunk *c)
-{
-	size_t size = chunk_size(c);
-
 	if (s->count == 0 || size < s->from)
 		s->from = size;
 	s->to = size_max(s->to, size);
 	s->total += size;
-	s->pinned += outside(c, extent_inner_start(c));
 	s->count++;
 }
 
 static void add_list(struct bin_sizes *s, const struct chunk *head)
 {
 	for (const struct chunk *c = head->bk; c != head; c = c->bk)
-		add(s, c);
+		add(s, chunk_size(c));
 }
 
 static void add_tree(struct bin_sizes *s, const struct chunk *node)
@@ -48,7 +37,7 @@ static void add_tree(struct bin_sizes *s, const struct chunk *node)
 	if (node == NULL)
 		return;
 	do {
-		add(s, c);
+		add(s, chunk_size(c));
 		c = c->fd;
 	} while (c != node);
 	add_tree(s, node->fd_nextsize);
@@ -151,16 +140,24 @@ static void fill_slabs(struct arena *a, struct arena_snapshot *out)
 	out->address_space_writable += sums->segments * SEGMENT;
 }
 
+/* What the top has before its first whole page, and behind its last. */
+static size_t outside_of_top(const struct arena *a)
+{
+	uintptr_t start = align_up((uintptr_t)a->top + MIN_CHUNK, os_page_size);
+	uintptr_t end = align_down((uintptr_t)a->top + chunk_size(a->top), os_page_size);
+
+	return chunk_size(a->top) - (start < end ? end - start : 0);
+}
+
 static void fill(struct arena *a, struct arena_snapshot *out)
 {
 	/* What the purger has taken aside is free, and of the top when it is its. */
 	out->top_bytes = chunk_size(a->top) + a->top_claimed;
 	out->free_bytes = out->top_bytes + a->claimed_bytes;
-	out->pinned_bytes = outside(a->top, align_up((uintptr_t)a->top + MIN_CHUNK, os_page_size));
 	out->free_chunks = 1;
 	for (unsigned i = 0; i < FAST_BINS; i++) {
 		for (const struct chunk *c = a->fastbins[i]; c != NULL; c = c->fd)
-			add(&out->fast[i], c);
+			add(&out->fast[i], chunk_size(c));
 		out->fast_bytes += out->fast[i].total;
 		out->fast_chunks += out->fast[i].count;
 	}
@@ -169,7 +166,6 @@ static void fill(struct arena *a, struct arena_snapshot *out)
 		if (bin >= SMALL_BINS)
 			add_tree(&out->bins[bin], a->trees[bin - SMALL_BINS]);
 		out->free_bytes += out->bins[bin].total;
-		out->pinned_bytes += out->bins[bin].pinned;
 		out->free_chunks += out->bins[bin].count;
 	}
 	out->system_bytes = a->system_bytes;
@@ -180,10 +176,10 @@ static void fill(struct arena *a, struct arena_snapshot *out)
 	out->lock_sleeps = a->lock.sleeps;
 	out->is_main = arena_is_main(a);
 	count_heaps(a, out);
-	fill_slabs(a, out);
 	/* Classic knows of no page whether it is free. */
-	if (!policy_is_default())
-		out->pinned_bytes = 0;
+	if (policy_is_default())
+		out->pinned_bytes = a->binned_bytes - a->dirty_bytes - a->gone_bytes + outside_of_top(a);
+	fill_slabs(a, out);
 }
 
 bool snapshot_arena(size_t index, struct arena_snapshot *out)

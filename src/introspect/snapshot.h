@@ -18,7 +18,6 @@ struct bin_sizes {
 	size_t from, to;         /* smallest and largest chunk seen, bytes; 0 when empty */
 	size_t total;            /* bytes in the bin */
 	size_t count;            /* chunks in the bin */
-	size_t pinned;           /* bytes outside their inner whole pages */
 };
 
 /* Free blocks of the slabs of one class; a class serves requests of `from` to `to` bytes. */

@@ -127,6 +127,16 @@ static void arena_i2_fast_bins_of_default(void)
 	a->have_fastchunks = true;
 }
 
+static void arena_i4_false_sum(void)
+{
+	a->binned_bytes += 16;
+}
+
+static void arena_i4_false_sum_of_pages(void)
+{
+	a->gone_bytes += os_page_size;
+}
+
 static void arena_i3_false_sum(void)
 {
 	a->dirty_bytes += os_page_size;
@@ -332,6 +342,8 @@ static const struct breach {
 	BREACH(arena_i1_top_after_a_free_chunk, C | D),
 	BREACH(arena_i2_fast_bins_of_default, D),
 	BREACH(arena_i3_false_sum, D),
+	BREACH(arena_i4_false_sum, C | D),
+	BREACH(arena_i4_false_sum_of_pages, D),
 	BREACH(fast_chunk_unannounced, C),
 	BREACH(fast_chunk_of_another_size, C),
 	BREACH(bins_i1_list, C | D),
