@@ -29,6 +29,7 @@ struct command {
 
 extern const struct command command_run;
 extern const struct command command_lab;
+extern const struct command command_stats;
 
 /* One line on stderr, "cede: ...", without a newline in the format. */
 void command_say(const char *format, ...) __attribute__((format(printf, 1, 2)));

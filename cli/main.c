@@ -9,6 +9,7 @@
 static const struct command *const commands[] = {
 	&command_run,
 	&command_lab,
+	&command_stats,
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

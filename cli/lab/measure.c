@@ -61,10 +61,11 @@ int measure_process(pid_t pid, struct measure_process *out)
 		return -1;
 	while (fgets(line, sizeof(line), rollup))
 		found += line_kilobytes(line, "Rss", &out->rss) ||
-		         line_kilobytes(line, "Anonymous", &out->anonymous);
+		         line_kilobytes(line, "Anonymous", &out->anonymous) ||
+		         line_kilobytes(line, "Swap", &out->swap);
 	fclose(rollup);
 	mappings_sum(pid, "[heap]", &out->heap);
-	return found == 2 ? 0 : -1;
+	return found == 3 ? 0 : -1;
 }
 
 uint64_t measure_rss(pid_t pid)

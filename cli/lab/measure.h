@@ -10,8 +10,8 @@
 #include <sys/types.h>
 
 struct measure_process {
-	uint64_t rss, anonymous;   /* from smaps_rollup: exact, where VmRSS is not */
-	uint64_t heap;             /* every mapping named [heap], resident or not */
+	uint64_t rss, anonymous, swap; /* from smaps_rollup: exact, where VmRSS is not */
+	uint64_t heap;                 /* every mapping named [heap], resident or not */
 };
 
 struct measure_machine {
