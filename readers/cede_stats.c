@@ -308,14 +308,14 @@ static bool read_counts(struct reader *r, bool *background)
 {
 	const struct cede_descriptor *d = r->d;
 	struct cede_stats *s = r->stats;
-	uint64_t mapped[4], purge[4], spares[2];
+	uint64_t mapped[4], purge[5], spares[2];
 	uint32_t purger;
 	uint8_t may;
 
 	if (!read_bytes(r, d->policy, &s->policy, sizeof(s->policy)) ||
 	    !read_bytes(r, d->background, &may, sizeof(may)) ||
 	    !read_bytes(r, d->purger, &purger, sizeof(purger)) ||
-	    !read_words(r, d->mapped, mapped, 4) || !read_words(r, d->purge_counts, purge, 4) ||
+	    !read_words(r, d->mapped, mapped, 4) || !read_words(r, d->purge_counts, purge, 5) ||
 	    !read_words(r, d->spares, spares, 2))
 		return false;
 	if (s->policy > CEDE_POLICY_CLASSIC || purger > CEDE_PURGER_ABSENT)
@@ -331,6 +331,7 @@ static bool read_counts(struct reader *r, bool *background)
 	s->purge_calls = purge[1];
 	s->purge_passes = purge[2];
 	s->purge_ns = purge[3];
+	s->pressure_releases = purge[4];
 	s->spare_bytes = spares[0];
 	s->refaulted_bytes = spares[1];
 	return true;

@@ -9,6 +9,7 @@ static const char *const fields[] = {
 	"system_peak_bytes", "mapped_bytes", "mapped_blocks", "purged_bytes", "purge_calls",
 	"purge_passes", "lock_waits", "lock_sleeps", "slab_bytes", "slab_live_bytes",
 	"slab_free_blocks", "slab_resident_bytes", "slab_record_bytes", "cached_bytes",
+	"pressure_releases",
 	"slab_free_resident_bytes", "spare_bytes", "pinned_bytes", "caching_threads",
 	"refaulted_bytes", "purge_ns",
 };

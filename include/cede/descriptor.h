@@ -54,7 +54,8 @@ struct cede_descriptor {
 	uint32_t chunk_dirty_hi;
 	uint64_t heap_max;           /* other arenas: heaps are aligned to this */
 	uint64_t mapped;             /* address of: blocks, bytes, max blocks, max bytes */
-	uint64_t purge_counts;       /* address of: bytes, calls, passes, nanoseconds of these */
+	uint64_t purge_counts;       /* address of: bytes, calls, passes, nanoseconds of
+	                                these; releases because memory was short */
 
 	uint32_t arena_lock_waits;   /* 8 bytes: times its lock was not free */
 	uint32_t arena_lock_sleeps;  /* 8 bytes: times a thread slept for it */
