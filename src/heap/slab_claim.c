@@ -152,14 +152,14 @@ static size_t look(struct claim *claim, struct arena *a, size_t unit, unsigned u
 	return taken;
 }
 
-/* Looks at the pending units. */
+/* Looks at the pending units until it has `most` bytes; what is left waits again. */
 static size_t look_at_segment(struct claim *claim, struct arena *a, struct segment *s,
-                              unsigned age)
+                              unsigned age, size_t most)
 {
 	size_t base = (size_t)(s - window.segments) * SEGMENT_UNITS, taken = 0;
 	uint32_t left = segment_unpend(a, s);
 
-	while (left != 0) {
+	while (left != 0 && taken < most) {
 		size_t unit = base + (size_t)__builtin_ctz(left);
 		const struct slab *slab = slab_of_unit(unit);
 		unsigned units = slab != NULL ? slab->units : 1;
@@ -169,6 +169,8 @@ static size_t look_at_segment(struct claim *claim, struct arena *a, struct segme
 		left &= ~segment_bits(unit, units);
 		taken += look(claim, a, unit, units, age);
 	}
+	for (; left != 0; left &= left - 1)
+		segment_queue(a, base + (size_t)__builtin_ctz(left));
 	return taken;
 }
 
@@ -192,7 +194,7 @@ bool slab_claim_take(struct claim *claim, struct arena *a, uint32_t tick, bool a
 		if (s == NULL)
 			break;
 		looked++;
-		taken += look_at_segment(claim, a, s, age);
+		taken += look_at_segment(claim, a, s, age, most - taken);
 		(void)segment_retire(a, s);
 	}
 	if (a->segments.queue == NULL)

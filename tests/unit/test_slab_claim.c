@@ -230,8 +230,9 @@ static void no_more_goes_than_is_asked(void)
 		slabs_give(blocks[i]);
 	slabs_arena->ticks++;
 	EXPECT(slab_claim_take(&slabs_claimed, slabs_arena, slabs_arena->ticks - 1, true, SEGMENT + 1));
-	EXPECT(slabs_discard() == 2 * SEGMENT);
-	EXPECT(slabs_pass(slabs_arena->ticks - 1, true) == 6 * SEGMENT && slabs_arena->segments.count == 0);
+	EXPECT(slabs_discard() == SEGMENT + UNIT);
+	EXPECT(slabs_pass(slabs_arena->ticks, true) == 7 * SEGMENT - UNIT);
+	EXPECT(slabs_arena->segments.count == 0);
 }
 
 /* ---- and is wanted again ---- */
