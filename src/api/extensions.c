@@ -10,6 +10,7 @@
 #include "cede/cede.h"
 #include "heap/audit.h"
 #include "heap/cache.h"
+#include "heap/extent.h"
 #include "heap/heap.h"
 #include "heap/purger.h"
 #include "heap/registry.h"
@@ -69,7 +70,7 @@ static void count_cached(void)
 
 EXPORT int cede_malloc_trim(size_t pad)
 {
-	size_t gone = 0;
+	size_t gone = 0, ends;
 
 	(void)registry_self();
 	/* Pages first, outside the locks: then moving the ends is quick. */
@@ -77,7 +78,10 @@ EXPORT int cede_malloc_trim(size_t pad)
 		(void)cache_drain_idle(true);
 		gone = purger_release(SIZE_MAX);
 	}
-	return (gone + trim_arenas(pad)) != 0;
+	ends = trim_arenas(pad);
+	/* By default these are addresses alone, unless the system refused to take pages. */
+	return gone != 0 ||
+	       (ends != 0 && (!policy_is_default() || __atomic_load_n(&extent_unsure, __ATOMIC_RELAXED)));
 }
 
 EXPORT size_t cede_release(size_t max_bytes)

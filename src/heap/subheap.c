@@ -207,7 +207,7 @@ static size_t drop_empty_heaps(struct arena *a, size_t pad)
 size_t subheap_trim(struct arena *a, size_t pad, bool force)
 {
 	struct heap_info *heap;
-	size_t top_size, extra, dropped, keep, gone;
+	size_t top_size, extra, dropped, keep, there, gone = 0;
 	struct os_range end;
 	uint64_t calls = 0;
 
@@ -223,8 +223,14 @@ size_t subheap_trim(struct arena *a, size_t pad, bool force)
 	if (extra == 0)
 		return dropped;
 	end = (struct os_range){ (char *)heap + heap->size - extra, extra };
-	gone = os_discard(&end, 1, &calls);
-	if (unlikely(gone < extra))
+	/* By default it is known how far pages are there, most of which went before. */
+	if (!policy_is_default())
+		there = extra;
+	else
+		there = a->top_dirty_hi > (uintptr_t)end.start ? a->top_dirty_hi - (uintptr_t)end.start : 0;
+	if (there != 0)
+		gone = os_discard(&end, 1, &calls);
+	if (unlikely(gone < there))
 		__atomic_store_n(&extent_unsure, true, __ATOMIC_RELAXED);
 	heap->size -= extra;
 	a->system_bytes -= extra;
