@@ -17,6 +17,7 @@
 #define CLASS_SLOTS   2048
 #define FIRST_BYTES   ((size_t)4 << 10)
 #define FIRST_MARK    ((size_t)4 << 10)
+#define FIRST_MARKS   ((size_t)32 << 10) /* of all threads, for one class */
 #define THREAD_BYTES  ((size_t)1 << 20)
 #define TOTAL_BYTES   ((size_t)32 << 20)
 #define THREAD_FLOOR  ((size_t)64 << 10)
@@ -364,19 +365,20 @@ static bool grow(struct thread *t, unsigned class)
 }
 
 /*
- * The bin is full to its mark, but not its array: what is below the mark counts as
- * cached from now on, and the mark goes up, doubled.  So what the purger knows of is
- * never more than there was, and half of what there is, but for the first marks.
+ * The bin is full to its mark, but not its array, and one block more comes: all these
+ * count as cached from now on, and the mark goes up, doubled.  So what the purger knows
+ * of is never more than there was, and half of what there is, but for the first marks,
+ * which are the lower the more threads have one.
  */
 static void raise_mark(struct thread *t, unsigned class)
 {
-	size_t old = t->mark[class], most = t->capacity[class], size = class_sizes[class];
-	size_t mark = size_max(size_max(2 * old, FIRST_MARK / size), held(t, class) + 1), more;
+	size_t most = t->capacity[class], size = class_sizes[class], count = held(t, class) + 1;
+	size_t first = size_min(FIRST_MARK, FIRST_MARKS / registry_count()) / size;
+	size_t mark = size_max(size_max(2 * (size_t)t->mark[class], first), count);
+	size_t more = (count - t->full[class]) * size;
 
-	mark = size_min(mark, most);
-	more = (old - t->full[class]) * size;
-	t->mark[class] = (uint16_t)mark;
-	t->full[class] = (uint16_t)old;
+	t->mark[class] = (uint16_t)size_min(mark, most);
+	t->full[class] = (uint16_t)count;
 	t->counted += more;
 	t->tell |= __atomic_add_fetch(&cache_free_bytes, more, __ATOMIC_SEQ_CST) > PURGE_START;
 	set_bounds(t, class);
