@@ -66,6 +66,15 @@ class MemoryGroup:
         """In the child, before exec."""
         write(os.path.join(self.path, "cgroup.procs"), os.getpid())
 
+    def charged(self):
+        """Bytes that the machine lacks because of the group's processes."""
+        for name in ("memory.current", "memory.usage_in_bytes"):
+            path = os.path.join(self.path, name)
+            if os.path.exists(path):
+                with open(path) as file:
+                    return int(file.read())
+        raise NotPermitted("the group does not tell what it uses")
+
     def remove(self):
         # The kernel keeps a group busy for a moment after its last process.
         for _ in range(50):

@@ -10,15 +10,21 @@
 
 #include "support/check.h"
 
+void process_read(const char *path, char *text, size_t room)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t length = read(fd, text, room - 1);
+
+	CHECK_THAT(length > 0, "cannot read %s (errno %d)", path, errno);
+	close(fd);
+	text[length] = '\0';
+}
+
 size_t process_anonymous(void)
 {
 	char text[4096];
-	int fd = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
-	ssize_t length = read(fd, text, sizeof(text) - 1);
 
-	CHECK(length > 0);
-	close(fd);
-	text[length] = '\0';
+	process_read("/proc/self/smaps_rollup", text, sizeof(text));
 	const char *line = strstr(text, "\nAnonymous:");
 
 	CHECK(line != NULL);
@@ -61,15 +67,9 @@ unsigned long process_switches(pid_t thread)
 {
 	char path[64], text[4096];
 	const char *line;
-	ssize_t length;
 
 	snprintf(path, sizeof(path), "/proc/self/task/%d/status", thread);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	length = read(fd, text, sizeof(text) - 1);
-	CHECK(length > 0);
-	close(fd);
-	text[length] = '\0';
+	process_read(path, text, sizeof(text));
 	line = strstr(text, "\nvoluntary_ctxt_switches:");
 	CHECK(line != NULL);
 	return strtoul(strchr(line, '\t'), NULL, 10);

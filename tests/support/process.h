@@ -9,6 +9,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* Reads a file of /proc, at most room - 1 bytes; ends them with a 0. */
+void process_read(const char *path, char *text, size_t room);
+
 /* Resident anonymous bytes, exactly (smaps_rollup). */
 size_t process_anonymous(void);
 
