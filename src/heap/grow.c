@@ -65,6 +65,17 @@ static void note_bounds(struct arena *a, char *start, char *end)
 		__atomic_store_n(&a->highest, end, __ATOMIC_RELAXED);
 }
 
+/* New memory, [start, end). */
+static void note_memory(struct arena *a, char *start, char *end)
+{
+	char *first = (char *)align_up((uintptr_t)start, os_page_size);
+
+	note_bounds(a, start, end);
+	/* A part of a huge page that goes back would leave the process, but not the machine. */
+	if (policy_is_default() && first < end)
+		(void)os_advise_huge(first, align_down((size_t)(end - first), os_page_size), false);
+}
+
 /*
  * The break moved by `size` and `start` is where: the top grows, or, when
  * somebody else moved it since, a new region begins, topped up to end on a page.
@@ -89,7 +100,7 @@ static void take_break(struct arena *a, char *start, size_t size)
 		begin_region(a, start, end);
 	}
 	a->system_bytes += (size_t)(end - start);
-	note_bounds(a, start, end);
+	note_memory(a, start, end);
 }
 
 static bool map_instead(struct arena *a, size_t size)
@@ -103,7 +114,7 @@ static bool map_instead(struct arena *a, size_t size)
 	a->contiguous = false;
 	begin_region(a, start, start + size);
 	a->system_bytes += size;
-	note_bounds(a, start, start + size);
+	note_memory(a, start, start + size);
 	return true;
 }
 

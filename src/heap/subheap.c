@@ -74,6 +74,9 @@ struct heap_info *subheap_create(size_t size, size_t pad)
 		(void)!os_unmap(heap, HEAP_MAX);
 		return NULL;
 	}
+	/* As in note_memory of grow.c. */
+	if (policy_is_default())
+		(void)os_advise_huge(heap, HEAP_MAX, false);
 	heap->size = heap->accessible = size;
 	known_set(heap, true);
 	return heap;

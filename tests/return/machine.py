@@ -2,11 +2,11 @@
 what its own resident memory falls.  Parts of huge pages would show: they leave the process,
 while the system keeps the whole page, charged as before.
 
-    machine.py --library LIBCEDE --subject PROGRAM EXPERIMENT small|huge|always
+    machine.py --library LIBCEDE --subject PROGRAM small|huge|always EXPERIMENT [name=number]
 
-The experiments are those of the lab.  small: pages as the system gives them; huge: with the
-option huge=on; always: with it, and the system gives huge pages to all who did not ask, too
-(which needs root, and is put back).
+The experiments are the lab's.  small: pages as the system gives them; huge: with the option
+huge=on; always: with it, and the system gives huge pages to all who did not ask, too (which
+needs root, and is put back).
 """
 
 import argparse
@@ -49,7 +49,7 @@ def huge_pages_always():
 def measure(options):
     """(what left the process, what the machine gained)"""
     policy = "default" if options.pages == "small" else "default,huge=on"
-    parameters = {} if options.experiment == "list" else {"total": TOTAL}
+    parameters = dict(parameter.split("=") for parameter in options.parameters)
     with MemoryGroup(4 * TOTAL) as group, \
             Subject(options.subject, options.library, policy, options.experiment,
                     prepare=group.enter, **parameters) as subject:
@@ -64,8 +64,9 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--library", required=True)
     parser.add_argument("--subject", required=True)
-    parser.add_argument("experiment")
     parser.add_argument("pages", choices=("small", "huge", "always"))
+    parser.add_argument("experiment")
+    parser.add_argument("parameters", nargs="*")
     options = parser.parse_args()
     always = huge_pages_always() if options.pages == "always" else contextlib.nullcontext()
     try:
