@@ -12,7 +12,7 @@
 #include "support/process.h"
 
 #define PAGE         4096
-#define MOST_KEPT    ((size_t)1 << 18)
+#define MOST_KEPT    ((size_t)1 << 20)
 #define MOST_THREADS 512
 #define NOISE        ((size_t)64 << 10) /* a thread's stack may grow by a page or two */
 
@@ -73,7 +73,10 @@ void rest_start(const char *name)
 
 void rest_full(void)
 {
-	full_bytes = footprint_gained();
+	size_t now = footprint_gained();
+
+	if (full_bytes < now)
+		full_bytes = now;
 }
 
 void rest_keep(void *block, size_t size)
@@ -179,6 +182,7 @@ void rest_check(const char *what, unsigned threads)
 	           (left - limit) >> 10);
 	CHECK_THAT(said == 1, "%s: malloc_trim says that nothing went", what);
 	if (way == MINUTE) {
+		left = footprint_gained();
 		process_sleep_ms(60000);
 		size_t later = footprint_gained();
 
