@@ -109,11 +109,6 @@ def can_trace():
         return False
 
 
-def progress(text):
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
-
 def measure_all(machine, chosen, allocators, rounds, folder):
     """`allocators`: {name: settings}, the base first."""
     order = random.Random(1)
@@ -124,16 +119,16 @@ def measure_all(machine, chosen, allocators, rounds, folder):
             if number > 0:
                 order.shuffle(names)
             for name in names:
-                progress(f"round {number + 1}/{rounds} {workload.name} {name}")
+                support.progress(f"round {number + 1}/{rounds} {workload.name} {name}")
                 if (workload.name, name) not in machine.failures:
                     machine.time(workload, name, allocators[name])
     if can_trace():
         for workload in chosen:
             for name in allocators:
-                progress(f"system calls {workload.name} {name}")
+                support.progress(f"system calls {workload.name} {name}")
                 if name != CONTROL and (workload.name, name) not in machine.failures:
                     machine.count_calls(workload, name, allocators[name], folder)
-    progress("")
+    support.progress("")
 
 
 def ratio_cell(figures, workload, name, is_timed):

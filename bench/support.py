@@ -100,6 +100,12 @@ def require_loadable(allocators, command):
                      f"\n{ran.stderr}")
 
 
+def progress(text):
+    """On the terminal's last line, over what was there."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
 def print_table(head, rows):
     """A table that reads well in a terminal and in Markdown: texts to the left,
     the rest to the right."""

@@ -30,7 +30,7 @@ void *rest_table(size_t bytes);
 /* Before the first allocation.  `way` is the program's first argument. */
 void rest_start(const char *way);
 
-/* Now the process has most. */
+/* Now the process may have most. */
 void rest_full(void);
 
 /* The block, whose bytes are all used, lives on. */
