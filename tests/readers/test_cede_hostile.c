@@ -52,7 +52,7 @@ static struct heap {
 	uint16_t bins[2 * UNITS];
 	uint64_t bits[1024 / 64];
 	struct thread threads[2];
-	uint64_t first_thread, window[6], mapped[4], purge[4], spares[2], page_size;
+	uint64_t first_thread, window[6], mapped[4], purge[5], spares[2], page_size;
 	uint32_t policy, purger, sizes[CLASSES];
 	uint8_t background;
 } heap = { .page_size = 1 }; /* in the data, not apart from the file */
