@@ -103,11 +103,11 @@ static void set_huge(struct arena *a, struct segment *s)
 	if (s->huge != wanted && os_advise_huge(window_address(unit), SEGMENT, wanted))
 		s->huge = wanted;
 	s->split = false;
-	for (size_t i = 0; i < SEGMENT_UNITS && s->huge; i++) {
-		segment_touch(a, unit + i, 0, UNIT);
-		segment_queue(a, unit + i);
-		s->freed_at[i] = (uint8_t)a->ticks;
-	}
+	if (!s->huge)
+		return;
+	segment_touch(a, unit, 0, SEGMENT);
+	segment_queue(a, unit, SEGMENT_UNITS);
+	__builtin_memset(s->freed_at, (uint8_t)a->ticks, SEGMENT_UNITS);
 }
 
 bool segment_split(struct segment *s)
@@ -158,10 +158,8 @@ void segment_return_units(struct arena *a, size_t unit, unsigned count)
 	struct segment *s = segment_of_unit(unit);
 
 	add_free(a, s, unit, count);
-	for (size_t u = unit; u < unit + count; u++) {
-		segment_queue(a, u);
-		s->freed_at[u % SEGMENT_UNITS] = (uint8_t)a->ticks;
-	}
+	segment_queue(a, unit, count);
+	__builtin_memset(s->freed_at + unit % SEGMENT_UNITS, (uint8_t)a->ticks, count);
 }
 
 void segment_hide_unit(struct arena *a, size_t unit)
@@ -221,15 +219,15 @@ void segment_touch(struct arena *a, size_t unit, size_t from, size_t to)
 	}
 }
 
-void segment_queue(struct arena *a, size_t unit)
+void segment_queue(struct arena *a, size_t unit, unsigned count)
 {
 	struct segment *s = segment_of_unit(unit);
 	struct segments *all = &a->segments;
-	uint32_t bit = segment_bits(unit, 1);
+	uint32_t fresh = segment_bits(unit, count) & ~s->pending;
 
-	if (!(s->pending & bit))
-		all->pending += (unsigned)__builtin_popcount(s->touched[unit % SEGMENT_UNITS]);
-	s->pending |= bit;
+	for (uint32_t left = fresh; left != 0; left &= left - 1)
+		all->pending += (unsigned)__builtin_popcount(s->touched[__builtin_ctz(left)]);
+	s->pending |= fresh;
 	if (s->queued)
 		return;
 	s->queued = true;

@@ -81,8 +81,8 @@ void segment_mark(struct arena *a, size_t unit, uint16_t pages);
 /* Pages [first, end), counted from a unit's start on, are about to go. */
 void segment_unmark(struct arena *a, size_t unit, size_t first, size_t end);
 
-/* The purger is to look at a unit. */
-void segment_queue(struct arena *a, size_t unit);
+/* The purger is to look at `count` units of a segment. */
+void segment_queue(struct arena *a, size_t unit, unsigned count);
 /* Its pending units, which are no longer: they are about to be looked at. */
 uint32_t segment_unpend(struct arena *a, struct segment *s);
 /* The segment that waits longest, when it was queued at `tick` or before; else NULL. */

@@ -206,8 +206,7 @@ static void settle(struct arena *a, struct slab *s)
 		return;
 	}
 	enter_ring(a, s);
-	for (unsigned i = 0; i < s->units; i++)
-		segment_queue(a, (size_t)(s - window.slabs) + i);
+	segment_queue(a, (size_t)(s - window.slabs), s->units);
 }
 
 /* Takes the blocks at the front of a row back that are of this slab; returns how many. */

@@ -147,7 +147,7 @@ static size_t look(struct claim *claim, struct arena *a, size_t unit, unsigned u
 
 		s->idle[at] = found[i] & s->touched[at];
 		if (s->idle[at] != 0)
-			segment_queue(a, unit + i);
+			segment_queue(a, unit + i, 1);
 	}
 	return taken;
 }
@@ -170,7 +170,7 @@ static size_t look_at_segment(struct claim *claim, struct arena *a, struct segme
 		taken += look(claim, a, unit, units, age);
 	}
 	for (; left != 0; left &= left - 1)
-		segment_queue(a, base + (size_t)__builtin_ctz(left));
+		segment_queue(a, base + (size_t)__builtin_ctz(left), 1);
 	return taken;
 }
 
@@ -238,7 +238,7 @@ static void settle(struct arena *a, const struct os_range *range, bool clean)
 		else
 			segment_mark(a, at, pages);
 		if (s->touched[number] & pages)
-			segment_queue(a, at);
+			segment_queue(a, at, 1);
 	}
 }
 

@@ -153,7 +153,7 @@ static void segment_i3_false_end_of_the_queue(void)
 static void segment_i3_queue_out_of_order(void)
 {
 	a->ticks += 5;
-	segment_queue(a, (size_t)(second - window.segments) * SEGMENT_UNITS);
+	segment_queue(a, (size_t)(second - window.segments) * SEGMENT_UNITS, 1);
 	first->queued_at = a->ticks + 1;
 }
 

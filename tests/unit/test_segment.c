@@ -237,13 +237,13 @@ static void the_longest_waiting_comes_first(void)
 	for (size_t i = 0; i < 3; i++) {
 		plant_segments(4);
 		a->ticks = begins[i];
-		segment_queue(a, 2 * SEGMENT_UNITS + 5);
+		segment_queue(a, 2 * SEGMENT_UNITS + 5, 1);
 		a->ticks += 2;
-		segment_queue(a, 5);
-		segment_queue(a, SEGMENT_UNITS);
+		segment_queue(a, 5, 1);
+		segment_queue(a, SEGMENT_UNITS, 1);
 		a->ticks += 3;
 		/* It waits since then, for more units now. */
-		segment_queue(a, 2 * SEGMENT_UNITS + 31);
+		segment_queue(a, 2 * SEGMENT_UNITS + 31, 1);
 		EXPECT(segment(2)->pending == (1u << 5 | 1u << 31));
 		audit_arena(a);
 		EXPECT(segment_unqueue(a, begins[i] - 1) == NULL);
@@ -264,12 +264,12 @@ static void the_longest_waiting_comes_first(void)
 static void one_that_left_the_queue_may_come_again(void)
 {
 	plant_segments(2);
-	segment_queue(a, 0);
-	segment_queue(a, SEGMENT_UNITS);
+	segment_queue(a, 0, 1);
+	segment_queue(a, SEGMENT_UNITS, 1);
 	EXPECT(segment_unqueue(a, 0) == segment(0));
 	(void)segment_unpend(a, segment(0));
 	a->ticks++;
-	segment_queue(a, 7);
+	segment_queue(a, 7, 1);
 	EXPECT(segment(0)->pending == 1u << 7 && segment(0)->queued_at == 1);
 	audit_arena(a);
 	EXPECT(segment_unqueue(a, 0) == segment(1) && segment_unqueue(a, 0) == NULL);
