@@ -1,8 +1,6 @@
 #include "heap/cache.h"
 
-#include "heap/audit.h"
-#include "heap/bins.h"
-#include "heap/misuse.h"
+#include "heap/batch.h"
 #include "heap/purger.h"
 #include "heap/registry.h"
 #include "os/os.h"
@@ -96,114 +94,7 @@ static void shut_bounds(struct thread *t)
 	}
 }
 
-/* ---- to and from the heap; with the cache's lock, outside the bins ---- */
-
-static unsigned chunks_from(struct arena *a, unsigned class, void **blocks, unsigned want)
-{
-	unsigned got = 0;
-
-	while (got < want) {
-		struct chunk *c = alloc_chunk(a, request_to_size(class_sizes[class]));
-
-		if (c == NULL)
-			break;
-		/* The arena cannot grow just now: one such block, and none to keep. */
-		if (chunk_is_mapped(c) && got > 0) {
-			mapped_free(c, "malloc");
-			break;
-		}
-		blocks[got++] = chunk_to_block(c);
-		if (chunk_is_mapped(c))
-			break;
-	}
-	return got;
-}
-
-/* *chunks: whether they are such. */
-static unsigned from_heap(struct arena *a, unsigned class, void **blocks, unsigned want,
-                          bool *chunks)
-{
-	unsigned got = 0;
-
-	*chunks = false;
-	if (!lock_try(&a->lock) && !arena_enter_slow(a))
-		return 0;
-	if (class < SLAB_CLASSES && slabs_are_on())
-		got = slab_take(a, class, blocks, want);
-	if (got == 0) {
-		got = chunks_from(a, class, blocks, want);
-		*chunks = true;
-	}
-	AUDIT(a);
-	lock_release(&a->lock);
-	return got;
-}
-
-/* The arena of a cached block; NULL: it is mapped by itself. */
-static struct arena *arena_of(void *block)
-{
-	if (unlikely(((uintptr_t)block & (CHUNK_ALIGN - 1)) != 0))
-		misuse("free_sized", block, "invalid pointer: not a multiple of 16");
-	return likely(window_has(block)) ? slab_of(block, "free")->arena
-	                                 : owner_of(block_to_chunk(block), "free");
-}
-
-/* free_sized took the program's word for what its block holds. */
-static void free_cached_chunk(struct arena *a, void *block, uint32_t least)
-{
-	struct chunk *c = block_to_chunk(block);
-
-	if (unlikely(chunk_usable(c) < least))
-		misuse("free_sized", block, "the block is smaller than the size given");
-	if (a != NULL)
-		free_chunk(a, c);
-	else
-		mapped_free(c, "free");
-}
-
-/* The blocks at the front of a row that are of arena a; returns how many. */
-static unsigned give(struct arena *a, void **blocks, unsigned count, uint32_t least)
-{
-	unsigned given = 0;
-
-	do {
-		unsigned of_slabs = slab_give(a, blocks + given, count - given, least);
-
-		given += of_slabs;
-		if (of_slabs == 0)
-			free_cached_chunk(a, blocks[given++], least);
-	} while (given < count && arena_of(blocks[given]) == a);
-	return given;
-}
-
-/*
- * Each block goes to its own arena, runs of one arena under one lock.  Returns
- * whether the purger is to be told.
- */
-static bool to_heap(unsigned class, void **blocks, unsigned count)
-{
-	uint32_t least = class_sizes[class];
-	bool tell = false;
-
-	for (unsigned i = 0; i < count;) {
-		struct arena *a = arena_of(blocks[i]);
-
-		if (a == NULL) {
-			free_cached_chunk(NULL, blocks[i++], least);
-			continue;
-		}
-		if (!lock_try(&a->lock) && !arena_enter_slow(a)) {
-			/* In a handler that interrupted this thread in an arena. */
-			free_defer(a, blocks[i++]);
-			continue;
-		}
-		i += give(a, blocks + i, count - i, least);
-		tell |= purger_should_tell(a);
-		AUDIT(a);
-		lock_release(&a->lock);
-	}
-	return tell;
-}
+/* ---- emptying ---- */
 
 /* The newest `count` blocks of a bin leave it for the heap. */
 static void flush(struct thread *t, unsigned class, size_t count)
@@ -218,7 +109,7 @@ static void flush(struct thread *t, unsigned class, size_t count)
 		__builtin_memcpy(run, top, n * sizeof(*run));
 		__atomic_store_n(&bin->top, top, __ATOMIC_RELAXED);
 		__atomic_signal_fence(__ATOMIC_SEQ_CST);
-		t->tell |= to_heap(class, run, n);
+		t->tell |= batch_give(class, run, n);
 		count -= n;
 	}
 }
@@ -407,7 +298,7 @@ void *cache_refill(struct thread *t, unsigned class)
 	want = t->ramp[class] == 0 ? 1 : t->ramp[class];
 	want = (unsigned)size_min(want, size_max(t->capacity[class] / 2, 1));
 	t->ramp[class] = (uint8_t)size_min(2 * want, RUN);
-	got = from_heap(registry_arena(t), class, run, want, &chunks);
+	got = batch_take(registry_arena(t), class, run, want, &chunks);
 	if (got > 1) {
 		/* The first is returned; the second will be next, so it goes last. */
 		void **slot = bin->top;
