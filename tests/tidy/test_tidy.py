@@ -34,6 +34,10 @@ TIDY_TREE = {
                         "int cede_one(void)\n{\n\treturn 1;\n}\n\n"
                         'void *allot(size_t n) __asm__("malloc");\n\n'
                         "void *allot(size_t n)\n{\n\treturn bin_take(n);\n}\n",
+    "model/model.c": '#include "model/model.h"\n\nint model_one(void)\n{\n\treturn 1;\n}\n',
+    "model/model.h": header("model", "MODEL_MODEL_H", "int model_one(void);"),
+    "readers/live.c": '#include <fcntl.h>\n#include "model/model.h"\n#include "readers/live.h"\n',
+    "readers/live.h": header("readers", "READERS_LIVE_H", "void live_read(void);"),
     "src/base/fmt.c": '#include "base/fmt.h"\n#include <string.h>\n\n'
                       "static void helper(void)\n{\n}\n\nint fmt_into(char *to,\n             int n)\n"
                       "{\n\treturn n;\n}\n",
@@ -69,6 +73,17 @@ BREACHES = [
     ("raw system calls in heap", "src/heap/bins.c", '#include "os/syscall.h"\n' + BINS_C,
      "system calls are in os/"),
     ("stdio in heap", "src/heap/bins.c", "#include <stdio.h>\n" + BINS_C, "it allocates"),
+    ("the allocator outside", "readers/live.c", '#include "os/os.h"\n',
+     "readers/ may not include os/os.h: it is the allocator's"),
+    ("a reader in the model", "model/model.c", '#include "readers/live.h"\n',
+     "model/ may not include readers/live.h"),
+    ("the command in a reader", "readers/live.c", '#include "cli/command.h"\n',
+     "readers/ may not include cli/command.h"),
+    ("no layer outside", "model/model.h", header("base", "MODEL_MODEL_H", "int model_one(void);"),
+     "does not say 'Layer: model'"),
+    ("a name without its module outside", "model/model.c",
+     '#include "model/model.h"\n\nint model_one(void)\n{\n\treturn 1;\n}\n\nint two(void)\n{\n}\n',
+     "two is not static, yet no header declares it"),
     ("a function without a header", "src/base/fmt.c", FMT_C + "\nvoid fmt_x(void)\n{\n}\n",
      "fmt.c:14: fmt_x is not static, yet no header declares it"),
     ("a name without its module", "src/base/fmt.c", FMT_C + "\nvoid cut(int n)\n{\n}\n",

@@ -26,6 +26,13 @@ MAY_INCLUDE = {
     "api": {"base", "os", "purge", "heap", "introspect", "api", "cede"},
 }
 
+# The same of what reads other processes, beside the allocator: none of it knows src/.
+OUTER_MAY_INCLUDE = {
+    "model": {"model"},
+    "readers": {"model", "readers"},
+    "doctor": {"model", "doctor"},
+}
+
 # base/ has no system calls and no stdio: all that it may ask of libc.
 BASE_MAY_ASK = {
     "float.h", "limits.h", "malloc.h", "stdalign.h", "stdarg.h", "stdbool.h",
@@ -44,7 +51,7 @@ STDIO_FOLDERS = {"api"}
 # Spelled in pieces, so that this file does not break its own rule.
 FORBIDDEN = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b|(?<![\w.])/wo" r"rk/")
 
-CODE_FOLDERS = ("src", "include", "readers", "cli", "tests", "bench")
+CODE_FOLDERS = ("src", "include", *OUTER_MAY_INCLUDE, "cli", "tests", "bench")
 LIBRARIES = {"libc.so.6", "ld-linux-x86-64.so.2"}
 COMMENT_OR_STRING = re.compile(
     r"//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'", re.S)
@@ -133,6 +140,19 @@ def check_includes(tree):
                 yield f"{where} may not include stdio.h: it allocates"
 
 
+def check_outer_includes(tree):
+    for path, text in tree.below(*OUTER_MAY_INCLUDE, suffixes=(".c", ".h")).items():
+        layer = path.split("/")[0]
+        for line, name in includes(text):
+            folder = name.split("/")[0]
+            if "src/" + name in tree.files or "include/" + name in tree.files \
+                    or re.match(r"\.\.?/|src/", name):
+                yield f"{path}:{line}: {layer}/ may not include {name}: it is the allocator's"
+            elif (name in tree.files or folder in ("cli", "tests")) \
+                    and folder not in OUTER_MAY_INCLUDE[layer]:
+                yield f"{path}:{line}: {layer}/ may not include {name}: {folder}/ is above or beside"
+
+
 def nouns(path):
     """A module's names, one of which is in the name of each of its functions."""
     folder, file = path.split("/")[-2:]
@@ -149,8 +169,8 @@ def is_exported(name, code, exports):
 def check_names(tree, exports):
     """A function that is not static is exported or bears the name of its module."""
     headers = {path: without_comments(text)
-               for path, text in tree.below("src", suffixes=(".h",)).items()}
-    for path, text in tree.below("src", suffixes=(".c",)).items():
+               for path, text in tree.below("src", *OUTER_MAY_INCLUDE, suffixes=(".h",)).items()}
+    for path, text in tree.below("src", *OUTER_MAY_INCLUDE, suffixes=(".c",)).items():
         for name, line, _, static in functions(text):
             if static or is_exported(name, text, exports):
                 continue
@@ -167,7 +187,9 @@ def check_names(tree, exports):
 def check_headers(tree):
     guards = {}
     for path, text in tree.below(*CODE_FOLDERS, suffixes=(".h",)).items():
-        layer = path.split("/")[1] if path.startswith("src/") else None
+        folder = path.split("/")[0]
+        layer = path.split("/")[1] if folder == "src" else \
+            folder if folder in OUTER_MAY_INCLUDE else None
         opening = re.sub(r"\s*\n \*\s*", " ", text.split("*/")[0])
         if not text.startswith("/*"):
             yield f"{path}:1: a header opens with a comment: purpose, layer, ownership"
@@ -243,6 +265,7 @@ def complaints(root, library=None):
         if not sources:
             found.append(f"{root}: read no {what}")
     found += check_includes(tree)
+    found += check_outer_includes(tree)
     found += check_names(tree, exports)
     found += check_headers(tree)
     found += check_words(tree)
