@@ -55,8 +55,8 @@ static enum memory_kind mapping_kind(const char *path, uint64_t inode)
 		return MEMORY_BREAK;
 	if (!strcmp(path, "[stack]"))
 		return MEMORY_STACK;
-	/* A name given by prctl ("[anon:...]") makes no file of it. */
-	if (!*path || !strncmp(path, "[anon", 5))
+	/* A name given by prctl ("[anon:...]"), or by huge pages, makes no file of it. */
+	if (!*path || !strncmp(path, "[anon", 5) || !strcmp(path, "/anon_hugepage"))
 		return MEMORY_ANONYMOUS;
 	return inode || *path != '[' ? MEMORY_FILE : MEMORY_SPECIAL;
 }

@@ -166,7 +166,7 @@ static void test_mappings(void **state)
 	mapping = memory_mapping_at(&memory, (uintptr_t)test_mappings);
 	assert_int_equal(mapping->kind, MEMORY_FILE);
 	assert_true(mapping->executable);
-	assert_string_equal(memory_mapping_name(mapping), "test_memory");
+	assert_string_equal(memory_mapping_name(mapping), program_invocation_short_name);
 	assert_null(memory_mapping_at(&memory, 0));
 	assert_null(memory_mapping_at(&memory, MEMORY_END));
 

@@ -1,0 +1,207 @@
+#include "readers/glibc.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "readers/glibc_lists.h"
+#include "readers/glibc_walk.h"
+
+#define STOPS_MOST 40
+#define ALIKE_ENOUGH 4             /* disagreements in a row, of the same words */
+#define WAIT_MICROSECONDS 500
+#define WAIT_MICROSECONDS_MOST 20000
+
+/* One look at the process. */
+struct look {
+	struct memory *memory;
+	struct model *model;
+	struct stop stop;
+	struct glibc glibc;
+	struct glibc_state state;
+	struct glibc_report *report;
+	enum glibc_found found;
+	bool in_malloc;            /* a thread runs in the module that malloc is in */
+};
+
+static uint64_t now_microseconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* --- the whole process --- */
+
+static void mapping_count_pages(void *context, uint64_t begin, uint64_t end,
+                                enum memory_page state)
+{
+	struct model_mapping *mapping = context;
+
+	if (state == MEMORY_RESIDENT)
+		mapping->resident_bytes += end - begin;
+	else if (state == MEMORY_SWAPPED)
+		mapping->swapped_bytes += end - begin;
+}
+
+static void mappings_add(const struct memory *memory, struct model *model)
+{
+	static const enum model_mapping_kind kinds[] = {
+		[MEMORY_ANONYMOUS] = MODEL_ANONYMOUS, [MEMORY_BREAK] = MODEL_ANONYMOUS,
+		[MEMORY_STACK] = MODEL_STACK, [MEMORY_FILE] = MODEL_FILE,
+		[MEMORY_SPECIAL] = MODEL_OTHER,
+	};
+
+	for (size_t i = 0; i < memory->mapping_count; i++) {
+		const struct memory_mapping *from = &memory->mappings[i];
+		struct model_mapping to = { .begin = from->begin, .end = from->end,
+		                            .kind = kinds[from->kind] };
+
+		/* The kernel counts its code there as the process's, but none of its data. */
+		if (from->kind != MEMORY_SPECIAL || !strcmp(from->path, "[vdso]"))
+			memory_scan(memory, from->begin, from->end, mapping_count_pages, &to);
+		model_add_mapping(model, &to);
+	}
+}
+
+/* --- one look --- */
+
+static bool threads_in_malloc(const struct look *look)
+{
+	for (size_t i = 0; i < look->stop.count; i++) {
+		const struct stop_thread *thread = &look->stop.threads[i];
+
+		if (!thread->in_call && thread->instruction_pointer >= look->glibc.module_begin &&
+		    thread->instruction_pointer < look->glibc.module_end)
+			return true;
+	}
+	return false;
+}
+
+static enum glibc_copied heap_copy(struct look *look)
+{
+	enum glibc_copied result;
+
+	look->glibc = (struct glibc){ .memory = look->memory, .stop = &look->stop };
+	look->found = glibc_find(&look->glibc);
+	if (look->found != GLIBC_FOUND)
+		return GLIBC_COPIED;
+	look->in_malloc = threads_in_malloc(look);
+	result = glibc_state_copy(&look->state);
+	if (result == GLIBC_COPIED)
+		result = glibc_walk(&look->state);
+	if (result == GLIBC_COPIED)
+		result = glibc_walk_mapped(&look->state);
+	return result;
+}
+
+/* What happens while the process waits. */
+static int look_take(struct look *look, enum glibc_copied *copied)
+{
+	uint64_t begin = now_microseconds(), pause;
+	int error = stop_begin(&look->stop, look->memory->pid);
+
+	if (error)
+		return error;
+	look->report->threads = look->stop.count;
+	look->report->stops++;
+	error = memory_map(look->memory);
+	if (!error) {
+		*copied = heap_copy(look);
+		if (*copied == GLIBC_COPIED)
+			mappings_add(look->memory, look->model);
+	}
+	stop_end(&look->stop);
+	pause = now_microseconds() - begin;
+	if (pause > look->report->pause_microseconds)
+		look->report->pause_microseconds = pause;
+	return error;
+}
+
+static enum glibc_copied look_complete(struct look *look)
+{
+	if (!model_finish(look->model))
+		return GLIBC_NO_MEMORY;
+	return look->found == GLIBC_FOUND ? glibc_lists_follow(&look->state) : GLIBC_COPIED;
+}
+
+static int look_once(struct look *look, enum glibc_copied *result)
+{
+	int error;
+
+	model_free(look->model);
+	*look->report->why = '\0';
+	look->in_malloc = false;
+	look->state = (struct glibc_state){
+		.glibc = &look->glibc, .model = look->model, .window = look->state.window,
+		.why = look->report->why, .why_room = sizeof(look->report->why),
+	};
+	error = look_take(look, result);
+	if (!error && *result == GLIBC_COPIED)
+		*result = look_complete(look);
+	return error;
+}
+
+static enum glibc_outcome outcome_of(struct look *look)
+{
+	if (look->found == GLIBC_NO_HEAP)
+		return GLIBC_ABSENT;
+	look->report->version = look->glibc.version;
+	if (look->found == GLIBC_UNKNOWN_LAYOUT) {
+		memcpy(look->report->why, look->glibc.why, sizeof(look->report->why));
+		return GLIBC_UNKNOWN;
+	}
+	look->model->audit.passed = true;
+	return GLIBC_READ;
+}
+
+static enum glibc_outcome looks_take(struct look *look)
+{
+	char before[sizeof(look->report->why)] = "";
+	unsigned alike = 0, wait = WAIT_MICROSECONDS;
+
+	while (look->report->stops < STOPS_MOST) {
+		enum glibc_copied result = GLIBC_COPIED;
+		struct window *window = look->state.window;
+		int error = look_once(look, &result);
+
+		look->report->error = error ? error : result == GLIBC_NO_MEMORY ? ENOMEM : 0;
+		glibc_state_free(&look->state);
+		look->state.window = window;
+		if (look->report->error)
+			return GLIBC_FAILED;
+		if (result == GLIBC_COPIED)
+			return outcome_of(look);
+		alike = result == GLIBC_BROKEN && !look->in_malloc &&
+		        !strcmp(before, look->report->why) ? alike + 1 : 0;
+		if (alike == ALIKE_ENOUGH)
+			return GLIBC_CORRUPT;
+		memcpy(before, look->report->why, sizeof(before));
+		usleep(wait);
+		wait = wait < WAIT_MICROSECONDS_MOST ? 2 * wait : wait;
+	}
+	return GLIBC_BUSY;
+}
+
+enum glibc_outcome glibc_read(struct memory *memory, struct model *model,
+                              struct glibc_report *report)
+{
+	struct look look = { .memory = memory, .model = model, .report = report };
+	enum glibc_outcome outcome;
+
+	*report = (struct glibc_report){ 0 };
+	look.state.window = malloc(sizeof(*look.state.window));
+	if (!look.state.window) {
+		report->error = ENOMEM;
+		return GLIBC_FAILED;
+	}
+	outcome = looks_take(&look);
+	free(look.state.window);
+	if (outcome != GLIBC_READ && outcome != GLIBC_ABSENT)
+		snprintf(model->audit.text, sizeof(model->audit.text), "%s", report->why);
+	return outcome;
+}

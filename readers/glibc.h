@@ -1,0 +1,38 @@
+/*
+ * Reads the heap of a live glibc process into a model.  Layer: readers.
+ *
+ * The process is stopped for as long as it takes to walk its chunks and to look at
+ * which pages are resident, then runs on; its lists are followed afterwards.  It is
+ * stopped again when a thread was inside malloc, or when lists and chunks do not
+ * agree: a process with a single thread takes no lock.
+ */
+#ifndef CEDE_READERS_GLIBC_H
+#define CEDE_READERS_GLIBC_H
+
+#include "model/model.h"
+#include "readers/memory.h"
+
+enum glibc_outcome {
+	GLIBC_READ,
+	GLIBC_ABSENT,           /* no glibc, or its heap was never used; mappings are filled in */
+	GLIBC_UNKNOWN,          /* a version whose layout is not known */
+	GLIBC_BUSY,             /* each time in the middle of a change */
+	GLIBC_CORRUPT,          /* each time the same disagreement: `why` says where */
+	GLIBC_FAILED            /* an errno: see stop_begin and memory_open */
+};
+
+struct glibc_report {
+	int error;              /* of GLIBC_FAILED */
+	unsigned version;       /* 236 for 2.36, 0 when it does not tell */
+	size_t threads;
+	unsigned stops;         /* how often it was stopped */
+	uint64_t pause_microseconds;   /* the longest stop */
+	char why[240];
+};
+
+/* Fills an empty model; `memory` is an open one of the process, and its mappings are
+ * afterwards those of the last stop. */
+enum glibc_outcome glibc_read(struct memory *memory, struct model *model,
+                              struct glibc_report *report);
+
+#endif

@@ -1,0 +1,171 @@
+#include "readers/stop.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ptrace.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WAIT_MILLISECONDS 2000
+#define POLL_MICROSECONDS 50
+
+static uint64_t now_milliseconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static bool thread_is_known(const struct stop *stop, pid_t id)
+{
+	for (size_t i = 0; i < stop->count; i++)
+		if (stop->threads[i].id == id)
+			return true;
+	return false;
+}
+
+/* A thread that ended, but that others still wait for. */
+static bool thread_is_dead(pid_t pid, pid_t id)
+{
+	char path[64], state = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", pid, id);
+	file = fopen(path, "re");
+	if (!file)
+		return true;
+	/* The name may hold anything but ends with the line's last parenthesis. */
+	for (int c, last = 0; (c = fgetc(file)) != EOF; last = c)
+		if (last == ')' && c == ' ')
+			state = (char)fgetc(file);
+	fclose(file);
+	return state == 'Z' || state == 'X';
+}
+
+/* Begins to stop one thread more. */
+static int thread_seize(struct stop *stop, pid_t pid, pid_t id)
+{
+	struct stop_thread *larger = realloc(stop->threads, (stop->count + 1) * sizeof(*larger));
+
+	if (!larger)
+		return ENOMEM;
+	stop->threads = larger;
+	if (ptrace(PTRACE_SEIZE, id, NULL, NULL) != 0)
+		return errno == ESRCH || thread_is_dead(pid, id) ? 0 : errno;
+	larger[stop->count++] = (struct stop_thread){ .id = id };
+	ptrace(PTRACE_INTERRUPT, id, NULL, NULL);
+	return 0;
+}
+
+/* Seizes those of the process's threads that are not yet, and counts them. */
+static int threads_seize(struct stop *stop, pid_t pid, size_t *fresh)
+{
+	char path[64];
+	struct dirent *entry;
+	DIR *folder;
+	int error = 0;
+	size_t before = stop->count;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	folder = opendir(path);
+	if (!folder)
+		return errno == ENOENT ? ESRCH : errno;
+	while (!error && (entry = readdir(folder))) {
+		pid_t id = (pid_t)atoi(entry->d_name);
+
+		if (id > 0 && !thread_is_known(stop, id))
+			error = thread_seize(stop, pid, id);
+	}
+	closedir(folder);
+	*fresh = stop->count - before;
+	return error;
+}
+
+static void thread_forget(struct stop *stop, size_t index)
+{
+	stop->threads[index] = stop->threads[--stop->count];
+}
+
+/* Waits for the threads from `first` on.  Those that end meanwhile are forgotten. */
+static int threads_wait(struct stop *stop, size_t first, uint64_t deadline)
+{
+	for (size_t i = first; i < stop->count;) {
+		struct stop_thread *thread = &stop->threads[i];
+		int status;
+		pid_t id = waitpid(thread->id, &status, __WALL | WNOHANG);
+
+		if (id == 0) {
+			if (now_milliseconds() > deadline)
+				return ETIMEDOUT;
+			usleep(POLL_MICROSECONDS);
+		} else if (id < 0 && errno == EINTR) {
+			continue;
+		} else if (id < 0 || !WIFSTOPPED(status)) {
+			thread_forget(stop, i);
+		} else {
+			/* Stopped by a signal before our interruption came: as good. */
+			if (status >> 16 != PTRACE_EVENT_STOP)
+				thread->signal = WSTOPSIG(status);
+			i++;
+		}
+	}
+	return 0;
+}
+
+static void threads_look(struct stop *stop)
+{
+	for (size_t i = 0; i < stop->count;) {
+		struct user_regs_struct registers;
+
+		if (ptrace(PTRACE_GETREGS, stop->threads[i].id, NULL, &registers) != 0) {
+			/* Killed while stopped: it must not be waited for, nor be let go. */
+			thread_forget(stop, i);
+			continue;
+		}
+		stop->threads[i].thread_pointer = registers.fs_base;
+		stop->threads[i].stack_pointer = registers.rsp;
+		stop->threads[i].instruction_pointer = registers.rip;
+		stop->threads[i].in_call = (long long)registers.orig_rax >= 0;
+		i++;
+	}
+}
+
+int stop_begin(struct stop *stop, pid_t pid)
+{
+	uint64_t deadline = now_milliseconds() + WAIT_MILLISECONDS;
+	int error = 0;
+
+	*stop = (struct stop){ NULL, 0 };
+	/* A thread that still runs may make another one, until a look at all finds none. */
+	for (size_t fresh = 1; fresh && !error;) {
+		size_t known = stop->count;
+
+		error = threads_seize(stop, pid, &fresh);
+		if (!error)
+			error = threads_wait(stop, known, deadline);
+	}
+	if (!error)
+		threads_look(stop);
+	if (!error && !stop->count)
+		error = ESRCH;
+	if (error)
+		stop_end(stop);
+	return error;
+}
+
+void stop_end(struct stop *stop)
+{
+	for (size_t i = 0; i < stop->count; i++) {
+		long signal = stop->threads[i].signal;
+
+		ptrace(PTRACE_DETACH, stop->threads[i].id, NULL, (void *)signal);
+	}
+	free(stop->threads);
+	*stop = (struct stop){ NULL, 0 };
+}

@@ -1,0 +1,40 @@
+/*
+ * Stops every thread of another process, and lets them go on.  Layer: readers.
+ *
+ * The kernel itself lets the process go when the one who stopped it ends, however
+ * that may be, so nothing is caught here: no signal, no exit.  The thread that
+ * stops must be the one that resumes.
+ *
+ * What the process can notice: calls that wait and that Linux never restarts
+ * (epoll_wait, sigtimedwait and a few more) come back with EINTR, as under strace.
+ */
+#ifndef CEDE_READERS_STOP_H
+#define CEDE_READERS_STOP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct stop_thread {
+	pid_t id;
+	int signal;              /* that was on its way to it; it gets it when it goes on */
+	uint64_t thread_pointer; /* fs_base: thread-local data lies below */
+	uint64_t stack_pointer, instruction_pointer;
+	bool in_call;            /* inside a system call, so not inside malloc's code */
+};
+
+struct stop {
+	struct stop_thread *threads;
+	size_t count;
+};
+
+/*
+ * Returns 0, or the errno: ESRCH no such process, EPERM not ours to stop or another
+ * one traces it, ETIMEDOUT a thread sits in a call that nothing interrupts (then
+ * all go on as before), ENOMEM.
+ */
+int stop_begin(struct stop *stop, pid_t pid);
+void stop_end(struct stop *stop);
+
+#endif
