@@ -1,0 +1,41 @@
+/*
+ * One sentence about a heap: why does the process hold on to its memory?
+ * Layer: doctor; a calculation on the model.
+ */
+#ifndef CEDE_DOCTOR_VERDICT_H
+#define CEDE_DOCTOR_VERDICT_H
+
+#include "doctor/gates.h"
+
+enum verdict_kind {
+	VERDICT_LIVE,            /* the program uses it, or too little to speak of is held */
+	VERDICT_RETENTION,       /* free, on pages without use: it could go back */
+	VERDICT_FRAGMENTATION,   /* free, but on pages that live blocks share */
+	VERDICT_NOT_GLIBC        /* most of it is not in glibc's heap */
+};
+
+/* "live", "retention", "fragmentation", "not glibc" */
+const char *verdict_kind_name(enum verdict_kind kind);
+
+/* From which share of the heap's resident bytes, and from how many bytes. */
+struct verdict_limits {
+	unsigned share_percent;
+	uint64_t bytes;
+};
+
+#define VERDICT_LIMITS ((struct verdict_limits){ 25, 16ul << 20 })
+
+struct verdict {
+	enum verdict_kind kind;
+	struct account account;
+	struct trim trim;
+	struct gate gates[GATE_KINDS];   /* those that hold the most first */
+	size_t gate_count;
+};
+
+/* The model must be finished, and its audit passed; `other_allocator` says that the
+ * process has another malloc than glibc's. */
+void verdict_reach(const struct model *model, const struct verdict_limits *limits,
+                   bool other_allocator, struct verdict *verdict);
+
+#endif
