@@ -23,11 +23,13 @@ struct command {
 	const char *name;
 	const char *summary;   /* one line, for `cede --help` */
 	/* argv[0] is "cede NAME", the rest as on the command line.  Answers --help
-	 * by itself.  Returns an enum command_exit. */
+	 * by itself.  Returns an enum command_exit,
+	 * or a status that its help tells. */
 	int (*perform)(int argc, const char **argv);
 };
 
 extern const struct command command_run;
+extern const struct command command_doctor;
 extern const struct command command_lab;
 extern const struct command command_stats;
 

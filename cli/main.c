@@ -8,6 +8,7 @@
 
 static const struct command *const commands[] = {
 	&command_run,
+	&command_doctor,
 	&command_lab,
 	&command_stats,
 };

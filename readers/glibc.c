@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -12,6 +13,8 @@
 
 #define STOPS_MOST 40
 #define ALIKE_ENOUGH 4             /* disagreements in a row, of the same words */
+#define STEPS_MOST 100             /* to let threads leave malloc, and for each thread */
+#define STEPS_EACH 20
 #define WAIT_MICROSECONDS 500
 #define WAIT_MICROSECONDS_MOST 20000
 
@@ -24,7 +27,7 @@ struct look {
 	struct glibc_state state;
 	struct glibc_report *report;
 	enum glibc_found found;
-	bool in_malloc;            /* a thread runs in the module that malloc is in */
+	bool in_malloc;            /* a thread would not leave what may be malloc */
 };
 
 static uint64_t now_microseconds(void)
@@ -70,33 +73,79 @@ static void mappings_add(const struct memory *memory, struct model *model)
 
 /* --- one look --- */
 
-static bool threads_in_malloc(const struct look *look)
+/* May be in the middle of a change: it runs in the code that malloc is part of, or asks
+ * for memory. */
+static bool thread_in_malloc(const struct glibc *glibc, const struct stop_thread *thread)
 {
-	for (size_t i = 0; i < look->stop.count; i++) {
-		const struct stop_thread *thread = &look->stop.threads[i];
+	static const long calls[] = { SYS_brk, SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect,
+	                              SYS_madvise };
 
-		if (!thread->in_call && thread->instruction_pointer >= look->glibc.module_begin &&
-		    thread->instruction_pointer < look->glibc.module_end)
+	for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++)
+		if (thread->call == calls[i])
 			return true;
+	return thread->call < 0 && thread->instruction_pointer >= glibc->module_begin &&
+	       thread->instruction_pointer < glibc->module_end;
+}
+
+/*
+ * Lets the threads that may be inside malloc leave it, one by one.  A program that is
+ * all in one file, or one that copies memory all the time, never seems to: what was
+ * read then shows whether it was.
+ */
+static int threads_leave_malloc(struct look *look)
+{
+	const struct stop *stop = &look->stop;
+
+	look->in_malloc = false;
+	for (unsigned step = 0; step < STEPS_MOST + STEPS_EACH * stop->count; step++) {
+		size_t i = 0;
+		int error;
+
+		while (i < stop->count && (stop->threads[i].by_user ||
+		       !thread_in_malloc(&look->glibc, &stop->threads[i])))
+			i++;
+		if (i == stop->count)
+			return 0;
+		error = stop_step(&look->stop, look->memory->pid, i);
+		if (error)
+			return error;
 	}
-	return false;
+	look->in_malloc = true;
+	return 0;
 }
 
 static enum glibc_copied heap_copy(struct look *look)
 {
-	enum glibc_copied result;
+	enum glibc_copied result = glibc_state_copy(&look->state);
 
-	look->glibc = (struct glibc){ .memory = look->memory, .stop = &look->stop };
-	look->found = glibc_find(&look->glibc);
-	if (look->found != GLIBC_FOUND)
-		return GLIBC_COPIED;
-	look->in_malloc = threads_in_malloc(look);
-	result = glibc_state_copy(&look->state);
 	if (result == GLIBC_COPIED)
 		result = glibc_walk(&look->state);
 	if (result == GLIBC_COPIED)
 		result = glibc_walk_mapped(&look->state);
 	return result;
+}
+
+/* Everything that is read of the stopped process. */
+static int process_copy(struct look *look, enum glibc_copied *copied)
+{
+	int error = memory_map(look->memory);
+
+	*copied = GLIBC_COPIED;
+	look->glibc = (struct glibc){ .memory = look->memory, .stop = &look->stop };
+	if (error)
+		return error;
+	look->found = glibc_find(&look->glibc);
+	if (look->found == GLIBC_FOUND) {
+		error = threads_leave_malloc(look);
+		/* What ran may have mapped. */
+		if (!error)
+			error = memory_map(look->memory);
+		if (!error)
+			*copied = heap_copy(look);
+	}
+	if (!error && *copied == GLIBC_COPIED)
+		mappings_add(look->memory, look->model);
+	return error;
 }
 
 /* What happens while the process waits. */
@@ -107,14 +156,9 @@ static int look_take(struct look *look, enum glibc_copied *copied)
 
 	if (error)
 		return error;
-	look->report->threads = look->stop.count;
 	look->report->stops++;
-	error = memory_map(look->memory);
-	if (!error) {
-		*copied = heap_copy(look);
-		if (*copied == GLIBC_COPIED)
-			mappings_add(look->memory, look->model);
-	}
+	error = process_copy(look, copied);
+	look->report->threads = look->stop.count;
 	stop_end(&look->stop);
 	pause = now_microseconds() - begin;
 	if (pause > look->report->pause_microseconds)
@@ -135,7 +179,6 @@ static int look_once(struct look *look, enum glibc_copied *result)
 
 	model_free(look->model);
 	*look->report->why = '\0';
-	look->in_malloc = false;
 	look->state = (struct glibc_state){
 		.glibc = &look->glibc, .model = look->model, .window = look->state.window,
 		.why = look->report->why, .why_room = sizeof(look->report->why),

@@ -351,7 +351,6 @@ static void layout_choose(struct glibc *glibc, const struct segment *segment)
 
 static void module_span(struct glibc *glibc, const struct memory_mapping *data)
 {
-	glibc->module = data->path;
 	glibc->module_begin = data->begin;
 	glibc->module_end = data->end;
 	for (size_t i = 0; i < glibc->memory->mapping_count; i++) {

@@ -22,7 +22,6 @@ struct glibc {
 	uint64_t cache_below;       /* from a thread's pointer down to that of its cache; 0: none */
 	unsigned version;           /* as the file says, 217 for 2.17; 0 when it does not */
 	uint64_t module_begin, module_end;   /* the mapped file that has malloc's code and data */
-	const char *module;         /* its path */
 	char why[240];              /* what is wrong, when something is */
 };
 

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 
 #define WAIT_MILLISECONDS 2000
 #define POLL_MICROSECONDS 50
+#define STEP_MICROSECONDS 20
 
 static uint64_t now_milliseconds(void)
 {
@@ -92,6 +94,26 @@ static void thread_forget(struct stop *stop, size_t index)
 	stop->threads[index] = stop->threads[--stop->count];
 }
 
+/* Notes how a thread stopped, and where it is.  Returns false when it is no more. */
+static bool thread_look(struct stop_thread *thread, int status)
+{
+	struct user_regs_struct registers;
+	int signal = WSTOPSIG(status);
+
+	/* Stopped by a signal before our interruption came: as good. */
+	if (status >> 16 != PTRACE_EVENT_STOP)
+		thread->signal = signal;
+	else
+		thread->by_user = signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN ||
+		                  signal == SIGTTOU;
+	if (ptrace(PTRACE_GETREGS, thread->id, NULL, &registers) != 0)
+		return false;
+	thread->thread_pointer = registers.fs_base;
+	thread->instruction_pointer = registers.rip;
+	thread->call = (long)registers.orig_rax;
+	return true;
+}
+
 /* Waits for the threads from `first` on.  Those that end meanwhile are forgotten. */
 static int threads_wait(struct stop *stop, size_t first, uint64_t deadline)
 {
@@ -106,43 +128,21 @@ static int threads_wait(struct stop *stop, size_t first, uint64_t deadline)
 			usleep(POLL_MICROSECONDS);
 		} else if (id < 0 && errno == EINTR) {
 			continue;
-		} else if (id < 0 || !WIFSTOPPED(status)) {
+		} else if (id < 0 || !WIFSTOPPED(status) || !thread_look(thread, status)) {
 			thread_forget(stop, i);
 		} else {
-			/* Stopped by a signal before our interruption came: as good. */
-			if (status >> 16 != PTRACE_EVENT_STOP)
-				thread->signal = WSTOPSIG(status);
 			i++;
 		}
 	}
 	return 0;
 }
 
-static void threads_look(struct stop *stop)
-{
-	for (size_t i = 0; i < stop->count;) {
-		struct user_regs_struct registers;
-
-		if (ptrace(PTRACE_GETREGS, stop->threads[i].id, NULL, &registers) != 0) {
-			/* Killed while stopped: it must not be waited for, nor be let go. */
-			thread_forget(stop, i);
-			continue;
-		}
-		stop->threads[i].thread_pointer = registers.fs_base;
-		stop->threads[i].stack_pointer = registers.rsp;
-		stop->threads[i].instruction_pointer = registers.rip;
-		stop->threads[i].in_call = (long long)registers.orig_rax >= 0;
-		i++;
-	}
-}
-
-int stop_begin(struct stop *stop, pid_t pid)
+/* A thread that still runs may make another one, until a look at all finds none. */
+static int threads_stop(struct stop *stop, pid_t pid)
 {
 	uint64_t deadline = now_milliseconds() + WAIT_MILLISECONDS;
 	int error = 0;
 
-	*stop = (struct stop){ NULL, 0 };
-	/* A thread that still runs may make another one, until a look at all finds none. */
 	for (size_t fresh = 1; fresh && !error;) {
 		size_t known = stop->count;
 
@@ -150,13 +150,35 @@ int stop_begin(struct stop *stop, pid_t pid)
 		if (!error)
 			error = threads_wait(stop, known, deadline);
 	}
-	if (!error)
-		threads_look(stop);
-	if (!error && !stop->count)
-		error = ESRCH;
+	return error || stop->count ? error : ESRCH;
+}
+
+int stop_begin(struct stop *stop, pid_t pid)
+{
+	int error;
+
+	*stop = (struct stop){ NULL, 0 };
+	error = threads_stop(stop, pid);
 	if (error)
 		stop_end(stop);
 	return error;
+}
+
+int stop_step(struct stop *stop, pid_t pid, size_t index)
+{
+	struct stop_thread thread = stop->threads[index];
+	long signal = thread.signal;
+	int error;
+
+	/* The last one, so that threads_wait waits for it alone. */
+	stop->threads[index] = stop->threads[stop->count - 1];
+	thread.signal = 0;
+	stop->threads[stop->count - 1] = thread;
+	ptrace(PTRACE_CONT, thread.id, NULL, (void *)signal);
+	usleep(STEP_MICROSECONDS);
+	ptrace(PTRACE_INTERRUPT, thread.id, NULL, NULL);
+	error = threads_wait(stop, stop->count - 1, now_milliseconds() + WAIT_MILLISECONDS);
+	return error ? error : threads_stop(stop, pid);
 }
 
 void stop_end(struct stop *stop)

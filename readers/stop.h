@@ -19,9 +19,10 @@
 struct stop_thread {
 	pid_t id;
 	int signal;              /* that was on its way to it; it gets it when it goes on */
+	bool by_user;            /* it was stopped before we came, and must stay so */
 	uint64_t thread_pointer; /* fs_base: thread-local data lies below */
-	uint64_t stack_pointer, instruction_pointer;
-	bool in_call;            /* inside a system call, so not inside malloc's code */
+	uint64_t instruction_pointer;
+	long call;               /* the number of the system call it is in, or -1 */
 };
 
 struct stop {
@@ -36,5 +37,12 @@ struct stop {
  */
 int stop_begin(struct stop *stop, pid_t pid);
 void stop_end(struct stop *stop);
+
+/*
+ * Lets one thread run on for a moment and stops it again, and with it what threads it
+ * has made meanwhile.  Threads that ended are no longer among them, so that indices
+ * change.  Returns as stop_begin does, but leaves to stop_end what a failure leaves.
+ */
+int stop_step(struct stop *stop, pid_t pid, size_t index);
 
 #endif

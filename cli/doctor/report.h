@@ -1,0 +1,28 @@
+/*
+ * The doctor's findings as one screen for people and as JSON for programs.
+ * Layer: cli/doctor.  The schema is described in docs/doctor.md.
+ */
+#ifndef CEDE_CLI_DOCTOR_REPORT_H
+#define CEDE_CLI_DOCTOR_REPORT_H
+
+#include <stdio.h>
+
+#include "doctor/verdict.h"
+#include "readers/allocator.h"
+#include "readers/glibc.h"
+
+struct patient {
+	pid_t pid;
+	char name[64];                /* of the process */
+	enum glibc_outcome outcome;   /* GLIBC_READ or GLIBC_ABSENT, else there is no report */
+	struct glibc_report reading;
+	struct allocator allocator;
+	struct model model;
+	struct verdict verdict;
+};
+
+/* Each returns 0, or -1 when memory or `out` failed. */
+int doctor_report_text(FILE *out, const struct patient *patient);
+int doctor_report_json(FILE *out, const struct patient *patient);
+
+#endif

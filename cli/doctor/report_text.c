@@ -1,0 +1,286 @@
+#include "doctor/report.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+
+#define PINNING_CLASSES 3
+
+/* --- words --- */
+
+struct text {
+	char text[32];
+};
+
+static struct text amount(uint64_t bytes)
+{
+	struct text amount;
+
+	if (bytes < 10000)
+		snprintf(amount.text, sizeof(amount.text), "%" PRIu64 " bytes", bytes);
+	else if (bytes < 1000000)
+		snprintf(amount.text, sizeof(amount.text), "%.0f kB", (double)bytes / 1e3);
+	else
+		snprintf(amount.text, sizeof(amount.text), "%.1f MB", (double)bytes / 1e6);
+	return amount;
+}
+
+static const char *plural(uint64_t count)
+{
+	return count == 1 ? "" : "s";
+}
+
+static unsigned percent(uint64_t part, uint64_t whole)
+{
+	return whole ? (unsigned)((200 * part + whole) / (2 * whole)) : 0;
+}
+
+static void row(FILE *out, uint64_t bytes, const char *name, const char *format, ...)
+{
+	va_list args;
+
+	fprintf(out, "  %12.1f  %-16s", (double)bytes / 1e6, name);
+	va_start(args, format);
+	vfprintf(out, format, args);
+	va_end(args);
+	fputc('\n', out);
+}
+
+/* --- the verdict --- */
+
+/* The gate in a few words, after the bytes it holds. */
+static void gate_print(FILE *out, const struct patient *patient, const struct gate *gate)
+{
+	const struct model *model = &patient->model;
+
+	switch (gate->kind) {
+	case GATE_FAST:
+		fprintf(out, "%s in %zu fast block%s keep it from the top",
+		        amount(gate->key_bytes).text, gate->key_blocks, plural(gate->key_blocks));
+		break;
+	case GATE_PIN:
+		fprintf(out, "%zu block%s of %s in all%s lie%s above it, the last at %#" PRIx64,
+		        gate->key_blocks, plural(gate->key_blocks), amount(gate->key_bytes).text,
+		        gate->cached_blocks == gate->key_blocks ? ", freed into a thread's cache," :
+		        "", gate->key_blocks == 1 ? "s" : "", gate->address);
+		break;
+	case GATE_TOP:
+		fprintf(out, "it is the top, which shrinks only beyond %s%s",
+		        amount(gate->key_bytes).text, !gates_threshold_grew(model) ? "" :
+		        ": the threshold grew with mapped blocks that were freed");
+		break;
+	case GATE_CACHE:
+		fprintf(out, "%s in the caches of %zu thread%s", amount(gate->key_bytes).text,
+		        gate->key_blocks, plural(gate->key_blocks));
+		break;
+	default:
+		fprintf(out, "it lies in %zu other arena%s, which malloc does not trim",
+		        gate->key_blocks, plural(gate->key_blocks));
+	}
+}
+
+static void elsewhere_print(FILE *out, const struct patient *patient)
+{
+	const struct account *account = &patient->verdict.account;
+	const struct allocator *allocator = &patient->allocator;
+
+	if (allocator->name)
+		fprintf(out, "It runs on %s (%s). ", allocator->name, allocator->file);
+	fprintf(out, "Of its %s of resident memory, %s are glibc's heap, and %s are anonymous "
+	        "memory\nthat glibc's malloc did not make.\n", amount(account->resident_bytes).text,
+	        amount(account->heap_bytes).text, amount(account->other_bytes).text);
+}
+
+static void verdict_print(FILE *out, const struct patient *patient)
+{
+	const struct verdict *verdict = &patient->verdict;
+	const struct account *account = &verdict->account;
+	struct text heap = amount(account->heap_bytes);
+
+	fprintf(out, "%s (%d): %s\n\n", patient->name, patient->pid,
+	        verdict_kind_name(verdict->kind));
+	switch (verdict->kind) {
+	case VERDICT_RETENTION:
+		fprintf(out, "The program has freed %s of the %s that its heap holds, and they could go "
+		        "back whole.\n", amount(account->whole_bytes).text, heap.text);
+		break;
+	case VERDICT_FRAGMENTATION:
+		fprintf(out, "The program has freed %s of the %s that its heap holds, but on pages that "
+		        "live\nblocks share.\n", amount(account->shared_bytes).text, heap.text);
+		break;
+	case VERDICT_NOT_GLIBC:
+		elsewhere_print(out, patient);
+		break;
+	default:
+		fprintf(out, "Of the %s that its heap holds, the program uses %s.\n", heap.text,
+		        amount(account->resident[MODEL_LIVE]).text);
+	}
+	if (verdict->gate_count && verdict->kind != VERDICT_NOT_GLIBC) {
+		fprintf(out, "What holds most, %s: ", amount(verdict->gates[0].held_bytes).text);
+		gate_print(out, patient, &verdict->gates[0]);
+		fputs(".\n", out);
+	}
+}
+
+/* --- where it is --- */
+
+static size_t cached_blocks(const struct model *model)
+{
+	size_t blocks = 0;
+
+	for (size_t i = 0; i < model->cache_count; i++)
+		blocks += model->caches[i].blocks;
+	return blocks;
+}
+
+static void heap_print(FILE *out, const struct patient *patient)
+{
+	const struct account *account = &patient->verdict.account;
+	const struct model *model = &patient->model;
+	uint64_t absent = account->absent[MODEL_BIN] + account->absent[MODEL_TOP];
+	size_t fast = 0, bins = 0;
+
+	for (size_t i = 0; i < model->arena_count; i++) {
+		fast += model->arenas[i].fast_blocks;
+		bins += model->arenas[i].bin_blocks;
+	}
+	row(out, account->resident[MODEL_LIVE], "live", "%zu block%s of %s, %s of it mapped alone",
+	    account->live_blocks, plural(account->live_blocks), amount(account->live_bytes).text,
+	    amount(account->mapped_bytes).text);
+	row(out, account->resident[MODEL_CACHED], "thread caches", "%zu block%s of %zu thread%s",
+	    cached_blocks(model), plural(cached_blocks(model)), model->cache_count,
+	    plural(model->cache_count));
+	row(out, account->resident[MODEL_FAST], "fast bins", "%zu block%s", fast, plural(fast));
+	row(out, account->resident[MODEL_BIN], "bins", "%zu block%s", bins, plural(bins));
+	row(out, account->resident[MODEL_TOP], "tops", "of %zu arena%s", model->arena_count,
+	    plural(model->arena_count));
+	row(out, account->resident[MODEL_INTERNAL] + account->resident[MODEL_FOREIGN], "malloc's own",
+	    "and what lies between its blocks");
+	row(out, account->heap_bytes, "heap in all", "%s more of it are free and not resident",
+	    amount(absent).text);
+}
+
+static void where_print(FILE *out, const struct patient *patient)
+{
+	const struct account *account = &patient->verdict.account;
+
+	fputs("\nResident, MB\n", out);
+	if (patient->outcome == GLIBC_READ)
+		heap_print(out, patient);
+	row(out, account->file_bytes, "files", "programs, libraries, mapped files");
+	row(out, account->stack_bytes, "stack", "of the first thread");
+	row(out, account->other_bytes, "other", "anonymous: stacks of threads, data, other allocators");
+	row(out, account->resident_bytes, "process", "%s more are swapped out",
+	    amount(account->swapped_bytes).text);
+}
+
+/* --- what holds and pins --- */
+
+static void free_print(FILE *out, const struct patient *patient)
+{
+	const struct account *account = &patient->verdict.account;
+
+	fprintf(out, "\nFree and resident, MB\n");
+	row(out, account->whole_bytes, "whole pages", "%u%% of the heap: without a byte in use",
+	    percent(account->whole_bytes, account->heap_bytes));
+	row(out, account->shared_bytes, "shared pages", "%u%% of the heap: beside live blocks",
+	    percent(account->shared_bytes, account->heap_bytes));
+	for (size_t i = 0; i < patient->verdict.gate_count; i++) {
+		const struct gate *gate = &patient->verdict.gates[i];
+
+		fprintf(out, "  %12.1f  %-16s", (double)gate->held_bytes / 1e6,
+		        gate_kind_name(gate->kind));
+		gate_print(out, patient, gate);
+		fputc('\n', out);
+	}
+}
+
+static const struct account_class *pinning_class(const struct account *account, uint64_t below)
+{
+	const struct account_class *most = NULL;
+
+	for (size_t i = 0; i < ACCOUNT_CLASSES; i++)
+		if (account->classes[i].pinned_bytes < below &&
+		    (!most || account->classes[i].pinned_bytes > most->pinned_bytes))
+			most = &account->classes[i];
+	return most && most->pinned_bytes ? most : NULL;
+}
+
+static void pins_print(FILE *out, const struct patient *patient)
+{
+	const struct account_class *class;
+	uint64_t below = UINT64_MAX;
+
+	for (int i = 0; i < PINNING_CLASSES; i++) {
+		class = pinning_class(&patient->verdict.account, below);
+		if (!class)
+			break;
+		below = class->pinned_bytes;
+		row(out, class->pinned_bytes, "pinned", "by live blocks of up to %s: %zu of %s in all",
+		    amount(class->block_bytes).text, class->live_blocks,
+		    amount(class->live_bytes).text);
+	}
+}
+
+/* --- what helps --- */
+
+static void advice(FILE *out, uint64_t bytes, const char *line, const char *effect)
+{
+	if (bytes)
+		fprintf(out, "  %-52s %s %s\n", line, effect, amount(bytes).text);
+}
+
+static void cures_print(FILE *out, const struct patient *patient)
+{
+	const struct verdict *verdict = &patient->verdict;
+
+	fprintf(out, "\nWhat helps\n");
+	advice(out, verdict->trim.bytes, "malloc_trim(0);", "gives back now:");
+	for (size_t i = 0; i < verdict->gate_count; i++) {
+		const struct gate *gate = &verdict->gates[i];
+		static const char *const lines[GATE_KINDS] = {
+			[GATE_FAST] = "GLIBC_TUNABLES=glibc.malloc.mxfast=0",
+			[GATE_TOP] = "GLIBC_TUNABLES=glibc.malloc.trim_threshold=131072",
+			[GATE_CACHE] = "GLIBC_TUNABLES=glibc.malloc.tcache_count=0",
+			[GATE_ARENAS] = "GLIBC_TUNABLES=glibc.malloc.arena_max=1",
+		};
+
+		/* A threshold no higher than at the start is no cure for the top. */
+		if (lines[gate->kind] && (gate->kind != GATE_TOP || gate->held_bytes > 131072))
+			advice(out, gate->held_bytes, lines[gate->kind], "frees of its gate at most:");
+	}
+	advice(out, verdict->account.whole_bytes, "cede run -- PROGRAM",
+	       "gives back by itself, whole pages:");
+}
+
+/* --- how sure --- */
+
+static void reading_print(FILE *out, const struct patient *patient)
+{
+	const struct glibc_report *reading = &patient->reading;
+
+	fputc('\n', out);
+	if (patient->outcome == GLIBC_READ) {
+		if (reading->version)
+			fprintf(out, "glibc %u.%u, ", reading->version / 100, reading->version % 100);
+		fprintf(out, "every block and every list of its heap accounted for; ");
+	}
+	fprintf(out, "%zu thread%s, stopped %u time%s, for %.1f ms at most.\n", reading->threads,
+	        plural(reading->threads), reading->stops, plural(reading->stops),
+	        (double)reading->pause_microseconds / 1e3);
+}
+
+int doctor_report_text(FILE *out, const struct patient *patient)
+{
+	verdict_print(out, patient);
+	where_print(out, patient);
+	if (patient->outcome == GLIBC_READ) {
+		free_print(out, patient);
+		pins_print(out, patient);
+		if (patient->verdict.kind == VERDICT_RETENTION ||
+		    patient->verdict.kind == VERDICT_FRAGMENTATION)
+			cures_print(out, patient);
+	}
+	reading_print(out, patient);
+	return fflush(out) == 0 && !ferror(out) ? 0 : -1;
+}

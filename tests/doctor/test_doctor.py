@@ -1,0 +1,213 @@
+"""cede doctor against what its targets know of themselves: totals equal to their own
+mallinfo2, resident memory to the kernel's count, and predictions to what
+malloc_trim then gives back.
+
+    test_doctor.py COMMAND TARGET [CASE ...]
+"""
+
+import os
+import sys
+import unittest
+
+import support
+from support import FIELDS, PAGE, Target
+
+COMMAND = TARGET = STATIC_TARGET = None
+
+
+class Case(unittest.TestCase):
+    maxDiff = None
+
+    def examine(self, target, *options):
+        """The findings, which must agree with the target's own figures."""
+        before = target.rollup("Rss")
+        found = support.findings(COMMAND, target.pid, *options)
+        # Threads that go to sleep meanwhile may bring in a page of the program.
+        self.assertIn(found["resident"]["process_bytes"],
+                      range(before, target.rollup("Rss") + 1))
+        self.assertEqual(found["schema"], "cede-doctor/1")
+        self.assertTrue(found["reading"]["audit_passed"])
+        self.assertEqual({name: found["mallinfo2"][name] for name in FIELDS}, target.info)
+        self.assert_resident(found["resident"])
+        return found
+
+    def assert_resident(self, resident):
+        heap = resident["heap"]
+        self.assertEqual(sum(heap.values()), resident["heap_bytes"])
+        self.assertEqual(sum(resident[name] for name in
+                             ("heap_bytes", "file_bytes", "stack_bytes", "other_bytes")),
+                         resident["process_bytes"])
+        self.assertEqual(sum(heap[name] for name in ("cached", "fast", "bin", "top")),
+                         resident["whole_free_bytes"] + resident["shared_free_bytes"])
+
+    def trim(self, target):
+        """Predicts and then trims: equal within a page for each arena."""
+        found = self.examine(target)
+        before = target.rollup("Anonymous")
+        target.trim()
+        given = before - target.rollup("Anonymous")
+        slack = len(found["arenas"]) * PAGE
+        self.assertLessEqual(abs(found["trim"]["bytes"] - given), slack,
+                             f"predicted {found['trim']['bytes']}, gave back {given}")
+        return found
+
+    def gate(self, found, name):
+        for gate in found["gates"]:
+            if gate["gate"] == name:
+                return gate
+        self.fail(f"no gate {name} in {found['gates']}")
+
+
+NO_CACHE = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+
+
+class Articles(Case):
+    """The two articles' programs, at each step."""
+
+    def test_list(self):
+        with Target(TARGET, "list", 10000, **NO_CACHE) as target:
+            self.examine(target)
+            target.go()
+            self.assertEqual(self.examine(target)["verdict"], "live")
+            target.go()
+            found = self.examine(target)
+            self.assertEqual(found["verdict"], "retention")
+            self.assertGreater(found["trim"]["bytes"], 614000000)
+            gate = self.gate(found, "pinned top")
+            self.assertEqual((gate["key_blocks"], gate["key_bytes"]), (10000, 320000))
+            target.go()
+            found = self.trim(target)
+            self.assertEqual(found["verdict"], "retention")
+            gate = self.gate(found, "fast bins")
+            self.assertEqual((gate["key_blocks"], gate["key_bytes"]), (10000, 320000))
+            self.assertGreater(gate["held_bytes"], 655000000)
+            self.assertEqual(found["gates"][0]["gate"], "fast bins")
+
+    def test_list_kept(self):
+        with Target(TARGET, "list", 10000) as target:
+            target.go()
+            target.go()
+            self.trim(target)
+            found = support.findings(COMMAND, target.pid)
+            # What is left are the pages that the nodes share.
+            self.assertEqual(found["verdict"], "fragmentation")
+            self.assertGreater(found["resident"]["shared_free_bytes"], 40000000)
+            pinning = max(found["classes"], key=lambda c: c["pinned_bytes"])
+            self.assertEqual((pinning["block_bytes"], pinning["live_blocks"]), (32, 10000))
+
+    def test_list_cached(self):
+        with Target(TARGET, "list", 2000) as target:
+            for _ in range(3):
+                target.go()
+            found = self.trim(target)
+            gate = self.gate(found, "pinned top")
+            self.assertEqual((gate["key_blocks"], gate["cached_blocks"]), (7, 7))
+            self.assertEqual(sum(cache["blocks"] for cache in found["caches"]), 7)
+
+    def test_pin(self):
+        with Target(TARGET, "pin", 65536, **NO_CACHE) as target:
+            target.go()
+            target.go()
+            found = self.trim(target)
+            self.assertEqual(found["verdict"], "retention")
+            gate = self.gate(found, "pinned top")
+            self.assertEqual((gate["key_blocks"], gate["key_bytes"]), (1, 32))
+            self.assertGreater(gate["held_bytes"], 268000000)
+
+    def test_blocks(self):
+        for size in (100, 120, 121, 500, 1024, 10240):
+            with self.subTest(size), Target(TARGET, "blocks", size, 64 << 20) as target:
+                for step in ("start", "allocated", "freed", "cleared"):
+                    self.assertEqual(target.step, step)
+                    if step == "cleared":
+                        self.trim(target)
+                    else:
+                        self.examine(target)
+                        target.go()
+
+    def test_sparse(self):
+        with Target(TARGET, "sparse", 600000, 50) as target:
+            target.go()
+            self.assertEqual(self.trim(target)["verdict"], "fragmentation")
+
+
+class Heaps(Case):
+    """Where a heap may lie."""
+
+    def test_threads(self):
+        for threads in (1, 4, 16):
+            with self.subTest(threads), Target(TARGET, "threads", threads, 40000) as target:
+                found = self.examine(target)
+                self.assertEqual(found["reading"]["threads"], threads + 1)
+                self.assertGreater(len(found["arenas"]), 1)
+                target.go()
+                self.trim(target)
+
+    def test_one_arena(self):
+        with Target(TARGET, "threads", 4, 40000,
+                    GLIBC_TUNABLES="glibc.malloc.arena_max=1") as target:
+            self.assertEqual(len(self.trim(target)["arenas"]), 1)
+
+    def test_huge_pages_advised(self):
+        with Target(TARGET, "threads", 2, 40000,
+                    GLIBC_TUNABLES="glibc.malloc.hugetlb=1") as target:
+            self.examine(target)
+
+    def test_foreign_sbrk(self):
+        for seed in range(1, 13):
+            for like_a_chunk in (0, 1):
+                with self.subTest(seed=seed, like=like_a_chunk), \
+                        Target(TARGET, "foreign", seed, like_a_chunk) as target:
+                    found = self.examine(target)
+                    self.assertGreater(found["resident"]["heap"]["foreign"], 0)
+                    target.go()
+                    self.trim(target)
+
+    def test_blocked_break(self):
+        for heap_first in (0, 1):
+            for mappings_between in (0, 1):
+                with self.subTest(heap_first=heap_first, between=mappings_between), \
+                        Target(TARGET, "blocked", heap_first, mappings_between) as target:
+                    self.examine(target)
+                    target.go()
+                    self.trim(target)
+
+    def test_static(self):
+        with Target(STATIC_TARGET, "list", 2000) as target:
+            for _ in range(3):
+                target.go()
+            self.trim(target)
+        with Target(STATIC_TARGET, "threads", 3, 40000) as target:
+            target.go()
+            self.trim(target)
+
+    def test_longer_lists(self):
+        tunables = "glibc.malloc.tcache_count=100:glibc.malloc.mxfast=160"
+        with Target(TARGET, "chance", 3, GLIBC_TUNABLES=tunables) as target:
+            self.examine(target)
+
+
+class Chance(Case):
+    def test_few_random_programs(self):
+        self.check_seeds(range(20))
+
+    def test_many_random_programs(self):
+        self.check_seeds(range(20, 200))
+
+    def check_seeds(self, seeds):
+        for seed in seeds:
+            with self.subTest(seed), Target(TARGET, "chance", seed) as target:
+                self.examine(target)
+                target.go()
+                self.trim(target)
+
+
+def main():
+    global COMMAND, TARGET, STATIC_TARGET
+    COMMAND, TARGET = (os.path.abspath(path) for path in sys.argv[1:3])
+    STATIC_TARGET = os.environ.get("DOCTOR_STATIC_TARGET")
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
+
+
+if __name__ == "__main__":
+    main()

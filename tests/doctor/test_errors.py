@@ -1,0 +1,246 @@
+"""What cede doctor says of processes it cannot judge: errors, other allocators,
+corrupted heaps.
+
+    test_errors.py COMMAND TARGET [CASE ...]
+"""
+
+import ctypes
+import os
+import pwd
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+import support
+from support import Target
+
+COMMAND = TARGET = None
+LIBRARIES = "/usr/lib/x86_64-linux-gnu/"
+NOBODY = pwd.getpwnam("nobody").pw_uid
+PTRACE_SEIZE = 0x4206
+
+
+class Case(unittest.TestCase):
+    def assert_says(self, result, status, *words):
+        self.assertEqual(result.returncode, status, result.stderr)
+        self.assertEqual(result.stdout, "")
+        self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
+        for word in words:
+            self.assertIn(word, result.stderr)
+
+
+class Usage(Case):
+    def test_wrong_usage(self):
+        for arguments in ([], ["x"], ["1x"], ["-5"], ["0"], [""], ["99999999999999999999"],
+                          ["1", "2"], ["--nonsense", "1"], ["--share", "0", "1"],
+                          ["--share", "101", "1"], ["--least", "-1", "1"]):
+            with self.subTest(arguments):
+                self.assert_says(support.run(COMMAND, *arguments), 2, "doctor")
+
+    def test_help(self):
+        result = support.run(COMMAND, "--help")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        for word in ("--json", "--share", "Exit status", "PID"):
+            self.assertIn(word, result.stdout)
+
+    def test_limits(self):
+        with Target(TARGET, "pin", 500) as target:
+            target.go()
+            target.go()
+            self.assertEqual(support.findings(COMMAND, target.pid)["verdict"], "live")
+            found = support.findings(COMMAND, target.pid, "--least", 1000000, "--share", 1)
+            self.assertEqual(found["verdict"], "retention")
+
+    def test_text(self):
+        with Target(TARGET, "list", 2000) as target:
+            target.go()
+            target.go()
+            result = support.run(COMMAND, target.pid)
+        self.assertEqual((result.returncode, result.stderr), (11, ""))
+        lines = result.stdout.splitlines()
+        self.assertEqual(lines[0], f"doctor-target ({target.pid}): retention")
+        self.assertLessEqual(len(lines), 40)
+        self.assertLessEqual(max(map(len, lines)), 120)
+        self.assertRegex(result.stdout, r"2000 blocks of 64 kB in all lie above it")
+        self.assertRegex(result.stdout, r"malloc_trim\(0\);\s+gives back now: 122\.\d MB")
+        self.assertRegex(result.stdout, r"pinned +by live blocks of up to 32 bytes: 2000 of 64 kB")
+        self.assertRegex(lines[-1], r"accounted for; 1 thread, stopped 1 time, for \d+\.\d ms")
+
+
+class Processes(Case):
+    def test_none(self):
+        process = subprocess.Popen(["true"])
+        process.wait()
+        self.assert_says(support.run(COMMAND, process.pid), 1, "there is no process")
+
+    def test_dead_but_not_buried(self):
+        process = subprocess.Popen(["true"])
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        self.assert_says(support.run(COMMAND, process.pid), 1, "there is no process")
+        process.wait()
+
+    @unittest.skipIf(os.geteuid(), "needs root")
+    def test_of_another_user(self):
+        with Target(TARGET, "list", 10) as target:
+            result = subprocess.run([COMMAND, "doctor", str(target.pid)], capture_output=True,
+                                    text=True, user=NOBODY)
+            self.assert_says(result, 1, "belongs to another user (0)", "root")
+
+    def test_traced(self):
+        libc = ctypes.CDLL(None, use_errno=True)
+        with Target(TARGET, "list", 10) as target:
+            self.assertEqual(libc.ptrace(PTRACE_SEIZE, target.pid, None, None), 0)
+            self.assert_says(support.run(COMMAND, target.pid), 1,
+                             f"is traced by process {os.getpid()}")
+
+    def test_32_bit(self):
+        """The smallest program there is for the other word size: it waits."""
+        code = b"\xb8\x1d\x00\x00\x00\xcd\x80\xeb\xf7"
+        begin, size = 0x8048000, 84 + len(code)
+        header = b"\x7fELF\x01\x01\x01" + bytes(9) + struct.pack(
+            "<HHIIIIIHHHHHH", 2, 3, 1, begin + 84, 52, 0, 0, 52, 32, 1, 0, 0, 0)
+        segment = struct.pack("<IIIIIIII", 1, 0, begin, begin, size, size, 5, 0x1000)
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "program")
+            with open(path, "wb") as file:
+                file.write(header + segment + code)
+            os.chmod(path, 0o755)
+            try:
+                process = subprocess.Popen([path])
+            except OSError:
+                self.skipTest("this kernel runs no 32-bit programs")
+            self.addCleanup(process.wait)
+            self.addCleanup(process.kill)
+            self.assert_says(support.run(COMMAND, process.pid), 1, "32-bit")
+
+    def test_ends_while_looked_at(self):
+        for _ in range(30):
+            process = subprocess.Popen(["sleep", "0.01"])
+            result = support.run(COMMAND, process.pid)
+            self.assertIn(result.returncode, (0, 1, 13))
+            if result.returncode == 1:
+                self.assertIn("there is no process", result.stderr)
+            process.wait()
+
+    def test_name_is_text(self):
+        """A process that calls itself something that a terminal would obey."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "a\x1b[2J\nb")
+            shutil.copy(TARGET, path)
+            with Target(path, "list", 10) as target:
+                result = support.run(COMMAND, target.pid)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertNotIn("\x1b", result.stdout)
+        self.assertTrue(result.stdout.startswith("a?[2J"), result.stdout[:20])
+
+    def test_deleted_libc(self):
+        """Its libc, and the program, were replaced since it began."""
+        with tempfile.TemporaryDirectory() as folder:
+            library = os.path.join(folder, "libc.so.6")
+            program = os.path.join(folder, "program")
+            shutil.copy(LIBRARIES + "libc.so.6", library)
+            shutil.copy(TARGET, program)
+            with Target(program, "list", 500, LD_LIBRARY_PATH=folder) as target:
+                os.unlink(library)
+                os.unlink(program)
+                with open(library, "w") as file:
+                    file.write("another one")
+                target.go()
+                found = support.findings(COMMAND, target.pid)
+                self.assertEqual({k: found["mallinfo2"][k] for k in target.info}, target.info)
+                self.assertTrue(found["reading"]["audit_passed"])
+
+
+class Others(Case):
+    """Not glibc's heap: which, and how much glibc's is."""
+
+    def assert_named(self, name, found):
+        self.assertEqual(found["verdict"], "not glibc")
+        self.assertEqual(found["reading"]["allocator"], name)
+        resident = found["resident"]
+        self.assertLess(resident["heap_bytes"], 1 << 20)
+        self.assertGreater(resident["other_bytes"], 60 << 20)
+
+    def test_preloaded(self):
+        for name, library in (("jemalloc", "libjemalloc.so.2"), ("mimalloc", "libmimalloc.so.2.0"),
+                              ("tcmalloc", "libtcmalloc_minimal.so.4")):
+            if not os.path.exists(LIBRARIES + library):
+                continue
+            with self.subTest(name), \
+                    Target(TARGET, "list", 1000, LD_PRELOAD=LIBRARIES + library) as target:
+                target.go()
+                self.assert_named(name, support.findings(COMMAND, target.pid))
+                self.assertIn(f"It runs on {name}", support.run(COMMAND, target.pid).stdout)
+
+    def test_under_another_name(self):
+        """A renamed library is known by its symbols."""
+        library = LIBRARIES + "libjemalloc.so.2"
+        if not os.path.exists(library):
+            self.skipTest("no jemalloc here")
+        with tempfile.TemporaryDirectory() as folder:
+            copy = os.path.join(folder, "libfast.so")
+            shutil.copy(library, copy)
+            with Target(TARGET, "list", 1000, LD_PRELOAD=copy) as target:
+                target.go()
+                self.assert_named("jemalloc", support.findings(COMMAND, target.pid))
+
+    def test_mapped_by_the_program(self):
+        """No allocator at all: a program that maps."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", "import mmap, sys; m = mmap.mmap(-1, 100 << 20, flags=mmap."
+             "MAP_PRIVATE | mmap.MAP_ANONYMOUS); m.write(b'a' * (100 << 20)); print(1, flush=True);"
+             "sys.stdin.read()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.addCleanup(process.communicate)
+        process.stdout.readline()
+        found = support.findings(COMMAND, process.pid)
+        self.assertEqual(found["verdict"], "not glibc")
+        self.assertGreater(found["resident"]["other_bytes"], 100 << 20)
+
+
+class Broken(Case):
+    """Corrupted heaps get no verdict, and never bring the doctor down."""
+
+    def broken(self, kind, *numbers):
+        target = Target(TARGET, "broken", kind, *numbers)
+        self.assertEqual(target.line(), ["broken"])
+        return target
+
+    def test_told(self):
+        cases = (("no block can be at",), ("no block can be at",), ("bin", "leads to"),
+                 ("bin", "leads to 0x4141414141414141"), ("cache",), ("in the words of the next",))
+        for kind, words in enumerate(cases):
+            with self.subTest(kind), self.broken(kind) as target:
+                self.assert_says(support.run(COMMAND, target.pid), 1, "is corrupted",
+                                 "no verdict", *words)
+                target.comes_to("S")
+
+    def test_garbage(self):
+        told = 0
+        for kind, counts in ((6, (5, 500)), (7, (2, 30, 2000)), (8, (2, 30, 1000)), (9, (0,)),
+                             (10, (5, 200, 20000))):
+            for seed in range(12):
+                for count in counts:
+                    with self.subTest(kind=kind, seed=seed, count=count), \
+                            self.broken(kind, seed, count) as target:
+                        result = support.run(COMMAND, "--json", target.pid)
+                        self.assertIn(result.returncode, (0, 1, 11, 12, 13), result.stderr)
+                        self.assertLessEqual(result.stderr.count("\n"), 1, result.stderr)
+                        target.comes_to("S")
+                        told += result.returncode == 1
+        self.assertGreater(told, 50)
+
+
+def main():
+    global COMMAND, TARGET
+    COMMAND, TARGET = (os.path.abspath(path) for path in sys.argv[1:3])
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""cede doctor on programs that are not ours, against what a preloaded witness makes
+them tell of themselves.
+
+    test_programs.py COMMAND TARGET [CASE ...]
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+import support
+from support import FIELDS, PAGE
+
+COMMAND = WITNESS = None
+LIBC = "/lib/x86_64-linux-gnu/libc.so.6"
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.told = os.path.join(self.folder, "told")
+        open(self.told, "w").close()
+
+    def start(self, *command, preload=(), **settings):
+        self.process = subprocess.Popen(
+            command, cwd=self.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env=support.environment(LD_PRELOAD=":".join((WITNESS, *preload)), WITNESS=self.told,
+                                    **settings))
+        self.addCleanup(self.process.communicate)
+        self.addCleanup(self.process.kill)
+
+    def ask(self, number):
+        """The line that the signal makes the program write."""
+        with open(self.told) as told:
+            told.seek(0, os.SEEK_END)
+            os.kill(self.process.pid, number)
+            deadline, line = time.monotonic() + 30, ""
+            while not line.endswith("\n"):
+                self.assertLess(time.monotonic(), deadline, "the witness is silent")
+                line += told.readline()
+        return support.numbers(line.split()[1:])
+
+    def examine(self):
+        """The findings of a moment in which the program did nothing else."""
+        for _ in range(50):
+            before = self.ask(signal.SIGUSR1)
+            found = support.findings(COMMAND, self.process.pid)
+            if self.ask(signal.SIGUSR1) == before:
+                self.assertTrue(found["reading"]["audit_passed"])
+                self.assertEqual({name: found["mallinfo2"][name] for name in FIELDS}, before)
+                return found
+        self.fail("the program does not rest")
+
+    def check_trim(self):
+        found = self.examine()
+        before = support.rollup(self.process.pid, "Anonymous")
+        self.ask(signal.SIGUSR2)
+        given = before - support.rollup(self.process.pid, "Anonymous")
+        self.assertLessEqual(abs(found["trim"]["bytes"] - given), len(found["arenas"]) * PAGE)
+        return found
+
+
+PYTHON = """
+import sys
+kept = [[str(i) * (i % 50), {i: bytes(i % 3000)}] for i in range(40000)]
+del kept[::3]
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+class Programs(Case):
+    def python(self, **settings):
+        # Not through a launcher's script.
+        self.start(os.path.realpath(sys.executable), "-c", PYTHON, **settings)
+        self.assertEqual(self.process.stdout.readline(), b"ready\n")
+
+    def test_python_on_malloc(self):
+        self.python(PYTHONMALLOC="malloc")
+        found = self.check_trim()
+        self.assertGreater(found["resident"]["heap_bytes"], 30 << 20)
+        self.assertNotEqual(found["verdict"], "not glibc")
+
+    def test_python_on_its_own_pools(self):
+        self.python()
+        found = self.check_trim()
+        self.assertGreater(found["resident"]["other_bytes"], 5 << 20)
+
+    def redis(self, preload):
+        server = shutil.which("redis-server")
+        if not server:
+            self.skipTest("no redis-server here")
+        path = os.path.join(self.folder, "socket")
+        self.start(server, "--port", "0", "--unixsocket", path, "--save", "", preload=preload)
+        deadline = time.monotonic() + 30
+        while not os.path.exists(path):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.01)
+        self.connection = socket.socket(socket.AF_UNIX)
+        self.addCleanup(self.connection.close)
+        self.connection.connect(path)
+        self.answers = self.connection.makefile("rb")
+        self.addCleanup(self.answers.close)
+
+    def send(self, *lines):
+        self.connection.sendall("".join(line + "\r\n" for line in lines).encode())
+        for line in lines:
+            self.assertIn(self.answers.readline()[:1], b"+:", line)
+
+    def fill(self):
+        for begin in range(0, 40000, 1000):
+            self.send(*(f"SET key{i} v{'v' * (i % 600)}" for i in range(begin, begin + 1000)))
+
+    def test_redis_on_libc(self):
+        self.redis([LIBC])
+        self.fill()
+        found = self.examine()
+        self.assertGreater(found["resident"]["heap_bytes"], 10 << 20)
+        for begin in range(0, 40000, 1000):
+            self.send("DEL " + " ".join(f"key{i}" for i in range(begin, begin + 999)))
+        found = self.check_trim()
+        self.assertGreater(found["trim"]["bytes"], 5 << 20)
+
+    def test_redis_as_it_comes(self):
+        """Debian's is linked with jemalloc."""
+        self.redis([])
+        self.fill()
+        found = support.findings(COMMAND, self.process.pid)
+        self.assertEqual(found["verdict"], "not glibc")
+        self.assertEqual(found["reading"]["allocator"], "jemalloc")
+
+
+def main():
+    global COMMAND, WITNESS
+    COMMAND, WITNESS = os.path.abspath(sys.argv[1]), os.environ["DOCTOR_WITNESS"]
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
+
+
+if __name__ == "__main__":
+    main()
