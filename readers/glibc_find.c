@@ -167,8 +167,8 @@ static int params_score(const struct glibc *glibc, const struct glibc_layout *la
 	const struct memory_mapping *mapping;
 
 	if (count > count_seen || count_seen > INT32_MAX || count_max > INT32_MAX || fixed > 1 ||
-	    bytes % MEMORY_PAGE || bytes > bytes_seen || !count != !bytes ||
-	    arena_test > UINT32_MAX || arena_max > UINT32_MAX)
+	    bytes % (layout->mapped_bytes_drift ? 16 : MEMORY_PAGE) || bytes > bytes_seen ||
+	    (count && !bytes) || arena_test > UINT32_MAX || arena_max > UINT32_MAX)
 		return 0;
 	if (!begin)
 		/* The heap lies in other arenas alone. */
@@ -176,7 +176,8 @@ static int params_score(const struct glibc *glibc, const struct glibc_layout *la
 	mapping = memory_mapping_at(glibc->memory, begin);
 	if (!mapping || (mapping->kind != MEMORY_BREAK && mapping->kind != MEMORY_ANONYMOUS))
 		return 0;
-	return 2 + (mapping->kind == MEMORY_BREAK) + (count_max == 65536);
+	return 2 + (mapping->kind == MEMORY_BREAK) + (count_max == 65536) +
+	       (begin % MEMORY_PAGE == 0);
 }
 
 static uint64_t params_find(const struct glibc *glibc, const struct glibc_layout *layout,

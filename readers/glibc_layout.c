@@ -7,7 +7,7 @@ static const struct glibc_layout layouts[] = {
 	{ .first = 243, .last = 243, .bins = 24, .from_bins_system = 2072, .state_bytes = 2112,
 	  .params_bytes = 144, .huge_page = 48, .mapped_count = 68, .mapped_bytes = 88,
 	  .break_begin = 104, .heap_header = 48, .cache = GLIBC_CACHE_SLOTS,
-	  .links_are_masked = true, .mapped_size_is_net = true },
+	  .links_are_masked = true, .mapped_size_is_net = true, .mapped_bytes_drift = true },
 	{ .first = 242, .last = 242, .bins = 112, .from_bins_system = 2072, .state_bytes = 2200,
 	  .fast_bins = true, .params_bytes = 136, .huge_page = 40, .mapped_count = 60,
 	  .mapped_bytes = 80, .break_begin = 96, .heap_header = 48,

@@ -62,6 +62,7 @@ struct glibc_layout {
 	enum glibc_cache cache;
 	bool links_are_masked;          /* fast bins and caches: by their address / 4096 */
 	bool mapped_size_is_net;        /* of a mapped chunk: without its header */
+	bool mapped_bytes_drift;        /* upwards by 16 with each realloc of a mapped chunk */
 };
 
 /* The layout of a version, or NULL when none is known. */

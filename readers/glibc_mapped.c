@@ -51,8 +51,9 @@ static bool chunk_find(const struct search *search, uint64_t begin, struct place
 	found->begin = begin;
 	for (uint64_t alignment = 32; alignment < search->end - begin; alignment *= 2) {
 		found->chunk = ((begin + 16 + alignment - 1) & ~(alignment - 1)) - 16;
-		/* What lies before must itself have been a chunk's size. */
-		if (found->chunk > begin && found->chunk < begin + GLIBC_CHUNK_LEAST)
+		/* Until 2.42, what lies before had to have a chunk's size. */
+		if (found->chunk > begin && found->chunk < begin + GLIBC_CHUNK_LEAST &&
+		    !search->state->glibc->layout->mapped_size_is_net)
 			found->chunk += alignment;
 		if (found->chunk - begin != offset &&
 		    header_matches(search, begin, found->chunk - begin, &found->end))
@@ -120,8 +121,11 @@ static bool search_is_over(const struct search *search)
 static bool search_agrees(const struct search *search)
 {
 	const struct glibc_params *params = &search->state->params;
+	uint64_t drift = params->mapped_bytes - search->bytes;
 
-	return search->count == params->mapped_count && search->bytes == params->mapped_bytes;
+	return search->count == params->mapped_count &&
+	       (search->state->glibc->layout->mapped_bytes_drift ?
+	        search->bytes <= params->mapped_bytes && drift % 16 == 0 : drift == 0);
 }
 
 /* Whether what was found at a page is better explained by a header further on. */

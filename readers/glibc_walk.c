@@ -228,6 +228,26 @@ static enum glibc_copied region_end(struct glibc_state *state, uint64_t end,
 	return GLIBC_COPIED;
 }
 
+/* How far memory of the same kind goes on from this address: huge pages and foreign
+ * calls split the break into several mappings. */
+static uint64_t span_end(const struct glibc_state *state, uint64_t address)
+{
+	const struct memory *memory = state->glibc->memory;
+	const struct memory_mapping *mapping = memory_mapping_at(memory, address);
+	enum memory_kind kind = mapping ? mapping->kind : MEMORY_SPECIAL;
+	uint64_t end = address;
+
+	if (kind != MEMORY_BREAK && kind != MEMORY_ANONYMOUS)
+		return address;
+	for (; mapping < memory->mappings + memory->mapping_count; mapping++) {
+		if (mapping->kind != kind || !mapping->writable || mapping->shared ||
+		    (end != address && mapping->begin != end))
+			break;
+		end = mapping->end;
+	}
+	return end;
+}
+
 /* --- the heaps of an arena that is not the main one --- */
 
 struct heap_header {
@@ -289,12 +309,11 @@ static enum glibc_copied heaps_walk(struct glibc_state *state, uint32_t index)
 		return glibc_state_broken(state, "the arena at %#" PRIx64 " has its top at %#" PRIx64
 		                          ", where no heap is", arena->address, arena->top);
 	for (unsigned i = 0; heap; i++) {
-		const struct memory_mapping *mapping = memory_mapping_at(state->glibc->memory, heap);
 		enum glibc_copied result;
 
-		if (i == HEAPS_MOST || heap % MEMORY_PAGE || !mapping ||
+		if (i == HEAPS_MOST || heap % MEMORY_PAGE ||
 		    !heap_read(state, heap, arena->address, &header) ||
-		    header.bytes > mapping->end - heap)
+		    header.bytes > span_end(state, heap) - heap)
 			return glibc_state_broken(state, "there is no heap at %#" PRIx64
 			                          ", where the arena at %#" PRIx64 " has one", heap,
 			                          arena->address);
@@ -307,26 +326,6 @@ static enum glibc_copied heaps_walk(struct glibc_state *state, uint32_t index)
 }
 
 /* --- the main arena: the break, and mappings where the break was blocked --- */
-
-/* How far memory of the same kind goes on from this address: huge pages and foreign
- * calls split the break into several mappings. */
-static uint64_t span_end(const struct glibc_state *state, uint64_t address)
-{
-	const struct memory *memory = state->glibc->memory;
-	const struct memory_mapping *mapping = memory_mapping_at(memory, address);
-	enum memory_kind kind = mapping ? mapping->kind : MEMORY_SPECIAL;
-	uint64_t end = address;
-
-	if (kind != MEMORY_BREAK && kind != MEMORY_ANONYMOUS)
-		return address;
-	for (; mapping < memory->mappings + memory->mapping_count; mapping++) {
-		if (mapping->kind != kind || !mapping->writable || mapping->shared ||
-		    (end != address && mapping->begin != end))
-			break;
-		end = mapping->end;
-	}
-	return end;
-}
 
 /* After memory that another part of the program took from the break. */
 static uint64_t gap_end(const struct chain *chain, uint64_t begin, const uint8_t *pages,

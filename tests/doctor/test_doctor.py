@@ -77,11 +77,18 @@ class Articles(Case):
             self.assertEqual((gate["key_blocks"], gate["key_bytes"]), (10000, 320000))
             target.go()
             found = self.trim(target)
-            self.assertEqual(found["verdict"], "retention")
-            gate = self.gate(found, "fast bins")
-            self.assertEqual((gate["key_blocks"], gate["key_bytes"]), (10000, 320000))
-            self.assertGreater(gate["held_bytes"], 655000000)
-            self.assertEqual(found["gates"][0]["gate"], "fast bins")
+            if self.has_fast_bins(found):
+                self.assertEqual(found["verdict"], "retention")
+                gate = self.gate(found, "fast bins")
+                self.assertEqual((gate["key_blocks"], gate["key_bytes"]), (10000, 320000))
+                self.assertGreater(gate["held_bytes"], 655000000)
+                self.assertEqual(found["gates"][0]["gate"], "fast bins")
+            else:
+                self.assertEqual(found["verdict"], "live")
+
+    def has_fast_bins(self, found):
+        major, minor = map(int, found["reading"]["glibc"].split("."))
+        return (major, minor) < (2, 43)
 
     def test_list_kept(self):
         with Target(TARGET, "list", 10000) as target:
@@ -101,8 +108,9 @@ class Articles(Case):
                 target.go()
             found = self.trim(target)
             gate = self.gate(found, "pinned top")
-            self.assertEqual((gate["key_blocks"], gate["cached_blocks"]), (7, 7))
-            self.assertEqual(sum(cache["blocks"] for cache in found["caches"]), 7)
+            cached = sum(cache["blocks"] for cache in found["caches"])
+            self.assertGreaterEqual(cached, 7)
+            self.assertEqual((gate["key_blocks"], gate["cached_blocks"]), (cached, cached))
 
     def test_pin(self):
         with Target(TARGET, "pin", 65536, **NO_CACHE) as target:
