@@ -72,7 +72,8 @@ static int errno_fail(pid_t pid, int error)
 {
 	switch (error) {
 	case ESRCH:
-		return command_fail("there is no process %d", pid);
+		return command_fail("there is no process %d, or it has no memory: it has ended, or is "
+		                    "a thread of the kernel", pid);
 	case EPERM:
 	case EACCES:
 		return permission_fail(pid);

@@ -1,5 +1,6 @@
 #include "readers/memory.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -115,19 +116,42 @@ int memory_map(struct memory *memory)
 	return 0;
 }
 
-int memory_open(struct memory *memory, pid_t pid)
+static int task_open(struct memory *memory, pid_t task)
 {
 	char path[64];
 	int error;
 
-	*memory = (struct memory){ .pid = pid, .pagemap = -1 };
-	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
+	*memory = (struct memory){ .pid = task, .pagemap = -1 };
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", task);
 	memory->pagemap = open(path, O_RDONLY | O_CLOEXEC);
 	if (memory->pagemap < 0)
 		return errno == ENOENT ? ESRCH : errno;
 	error = memory_map(memory);
+	/* A thread that ended shows no memory any more. */
+	if (!error && !memory->mapping_count)
+		error = ESRCH;
 	if (error)
 		memory_close(memory);
+	return error;
+}
+
+int memory_open(struct memory *memory, pid_t pid)
+{
+	int error = task_open(memory, pid);
+	struct dirent *entry;
+	char path[64];
+	DIR *folder;
+
+	if (error != ESRCH)
+		return error;
+	/* The first thread may have ended before the others. */
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	folder = opendir(path);
+	while (error && folder && (entry = readdir(folder)))
+		if (atoi(entry->d_name) > 0)
+			error = task_open(memory, (pid_t)atoi(entry->d_name));
+	if (folder)
+		closedir(folder);
 	return error;
 }
 

@@ -39,7 +39,7 @@ struct memory_mapping {
 };
 
 struct memory {
-	pid_t pid;
+	pid_t pid;              /* or, when its first thread has ended, another thread's id */
 	int pagemap;            /* descriptor, -1 when closed */
 	struct memory_mapping *mappings;   /* ascending */
 	size_t mapping_count;

@@ -24,7 +24,9 @@ def numbers(words):
 
 
 def rollup(pid, field):
-    with open(f"/proc/{pid}/smaps_rollup") as lines:
+    # By its last thread: one that has ended does not tell.
+    task = max(map(int, os.listdir(f"/proc/{pid}/task")))
+    with open(f"/proc/{task}/smaps_rollup") as lines:
         for line in lines:
             if line.startswith(field + ":"):
                 return int(line.split()[1]) * 1024
@@ -32,10 +34,11 @@ def rollup(pid, field):
 
 
 class Target:
-    def __init__(self, program, *arguments, **settings):
+    def __init__(self, program, *arguments, prepare=None, **settings):
+        """`prepare` runs in the child before exec."""
         self.process = subprocess.Popen(
             [program, *map(str, arguments)], env=environment(**settings), bufsize=0,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=prepare)
         self.pid = self.process.pid
         self.step, self.info = None, {}
         self.read_step()

@@ -360,6 +360,33 @@ static void chance(const long *numbers)
 	step("second");
 }
 
+static void *orphan_main(void *unused)
+{
+	void *blocks[2000];
+
+	(void)unused;
+	for (int i = 0; i < 2000; i++)
+		blocks[i] = take((size_t)i);
+	for (int i = 0; i < 2000; i += 3)
+		free(blocks[i]);
+	/* Until the first thread is gone. */
+	usleep(20000);
+	step("alone");
+	_exit(0);
+}
+
+/* The first thread ends, the process goes on. */
+static void orphan(const long *numbers)
+{
+	pthread_t thread;
+
+	(void)numbers;
+	free(take(5000));
+	if (pthread_create(&thread, NULL, orphan_main, NULL) != 0)
+		abort();
+	pthread_exit(NULL);
+}
+
 /* --- never still --- */
 
 static volatile uint64_t turns[THREADS_MOST];
@@ -494,7 +521,7 @@ static const struct {
 } scenarios[] = {
 	{ "blocks", blocks }, { "list", list }, { "pin", pin }, { "sparse", sparse },
 	{ "foreign", foreign }, { "blocked", blocked }, { "threads", threads },
-	{ "chance", chance }, { "churn", churn }, { "broken", broken },
+	{ "chance", chance }, { "orphan", orphan }, { "churn", churn }, { "broken", broken },
 };
 
 int main(int argc, char **argv)

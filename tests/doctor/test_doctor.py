@@ -189,6 +189,10 @@ class Heaps(Case):
             target.go()
             self.trim(target)
 
+    def test_first_thread_ended(self):
+        with Target(TARGET, "orphan") as target:
+            self.assertEqual(self.examine(target)["reading"]["threads"], 1)
+
     def test_longer_lists(self):
         tunables = "glibc.malloc.tcache_count=100:glibc.malloc.mxfast=160"
         with Target(TARGET, "chance", 3, GLIBC_TUNABLES=tunables) as target:

@@ -139,6 +139,21 @@ class Processes(Case):
         self.assertNotIn("\x1b", result.stdout)
         self.assertTrue(result.stdout.startswith("a?[2J"), result.stdout[:20])
 
+    @unittest.skipIf(os.geteuid(), "needs root")
+    def test_contained(self):
+        """A libc that this root's names do not lead to."""
+        with tempfile.TemporaryDirectory() as folder:
+            os.makedirs(folder + "/lib64")
+            for library in ("libc.so.6", "ld-linux-x86-64.so.2"):
+                shutil.copy(LIBRARIES + library, folder + "/lib64/" + library)
+            shutil.copy(TARGET, folder + "/program")
+            with Target("/program", "list", 500, prepare=lambda: os.chroot(folder),
+                        LD_LIBRARY_PATH="/lib64") as target:
+                target.go()
+                found = support.findings(COMMAND, target.pid)
+                self.assertEqual({k: found["mallinfo2"][k] for k in target.info}, target.info)
+                self.assertRegex(found["reading"]["glibc"], r"^2\.\d+$")
+
     def test_deleted_libc(self):
         """Its libc, and the program, were replaced since it began."""
         with tempfile.TemporaryDirectory() as folder:
@@ -158,6 +173,9 @@ class Processes(Case):
 
 
 class Others(Case):
+    # Not built beside a sanitizer.
+    CEDE = os.environ.get("DOCTOR_LIBCEDE", "")
+
     """Not glibc's heap: which, and how much glibc's is."""
 
     def assert_named(self, name, found):
@@ -168,12 +186,14 @@ class Others(Case):
         self.assertGreater(resident["other_bytes"], 60 << 20)
 
     def test_preloaded(self):
-        for name, library in (("jemalloc", "libjemalloc.so.2"), ("mimalloc", "libmimalloc.so.2.0"),
-                              ("tcmalloc", "libtcmalloc_minimal.so.4")):
-            if not os.path.exists(LIBRARIES + library):
+        for name, library in (("jemalloc", LIBRARIES + "libjemalloc.so.2"),
+                              ("mimalloc", LIBRARIES + "libmimalloc.so.2.0"),
+                              ("tcmalloc", LIBRARIES + "libtcmalloc_minimal.so.4"),
+                              ("cede", self.CEDE)):
+            if not os.path.exists(library):
                 continue
             with self.subTest(name), \
-                    Target(TARGET, "list", 1000, LD_PRELOAD=LIBRARIES + library) as target:
+                    Target(TARGET, "list", 1000, LD_PRELOAD=library) as target:
                 target.go()
                 self.assert_named(name, support.findings(COMMAND, target.pid))
                 self.assertIn(f"It runs on {name}", support.run(COMMAND, target.pid).stdout)
