@@ -15,14 +15,15 @@
  */
 #include <malloc.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <signal.h>
 #include <unistd.h>
 
 #define PAGE 4096ul
@@ -387,6 +388,85 @@ static void orphan(const long *numbers)
 	pthread_exit(NULL);
 }
 
+/* --- a heap of a given shape --- */
+
+enum { KEEP_ALL, KEEP_LAST, KEEP_ONE_IN, KEEP_LATER, KEEP_NONE };
+
+struct shape {
+	size_t total, least, most;   /* bytes; of a block */
+	long keep, number;
+	uint64_t random;
+	pthread_barrier_t *parked;
+};
+
+static bool shape_keeps(struct shape *shape, size_t block, size_t count)
+{
+	switch (shape->keep) {
+	case KEEP_LAST:
+		return block + 1 == count;
+	case KEEP_ONE_IN:
+		return random_next(&shape->random) % (uint64_t)shape->number == 0;
+	case KEEP_LATER:
+		return block >= count * (size_t)shape->number / 100;
+	default:
+		return shape->keep == KEEP_ALL;
+	}
+}
+
+static void shape_make(struct shape *shape)
+{
+	size_t count = 0, room = shape->total / shape->least + 1;
+	/* Not of the heap that is to have a shape. */
+	void **blocks = mmap(NULL, room * sizeof(*blocks), PROT_READ | PROT_WRITE,
+	                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	for (size_t used = 0; used < shape->total && count < room; count++) {
+		size_t size = shape->least +
+		              random_next(&shape->random) % (shape->most - shape->least + 1);
+
+		blocks[count] = take(size);
+		used += size;
+	}
+	for (size_t i = 0; i < count; i++)
+		if (!shape_keeps(shape, i, count))
+			free(blocks[i]);
+	munmap(blocks, room * sizeof(*blocks));
+}
+
+static void *shape_main(void *argument)
+{
+	struct shape *shape = argument;
+
+	shape_make(shape);
+	pthread_barrier_wait(shape->parked);
+	for (;;)
+		pause();
+	return NULL;
+}
+
+/* MiB, least and most bytes of a block, what to keep and its number, threads. */
+static void shape(const long *numbers)
+{
+	static struct shape shapes[THREADS_MOST];
+	static pthread_barrier_t parked;
+	long count = numbers[5] ? numbers[5] : 1;
+
+	pthread_barrier_init(&parked, NULL, (unsigned)count);
+	for (long i = 0; i < count; i++) {
+		pthread_t thread;
+
+		shapes[i] = (struct shape){
+			.total = ((size_t)numbers[0] << 20) / (size_t)count,
+			.least = (size_t)numbers[1], .most = (size_t)numbers[2], .keep = numbers[3],
+			.number = numbers[4], .random = (uint64_t)i * 7919 + 17, .parked = &parked };
+		if (i && pthread_create(&thread, NULL, shape_main, &shapes[i]) != 0)
+			abort();
+	}
+	shape_make(&shapes[0]);
+	pthread_barrier_wait(&parked);
+	step("shaped");
+}
+
 /* --- never still --- */
 
 static volatile uint64_t turns[THREADS_MOST];
@@ -521,15 +601,16 @@ static const struct {
 } scenarios[] = {
 	{ "blocks", blocks }, { "list", list }, { "pin", pin }, { "sparse", sparse },
 	{ "foreign", foreign }, { "blocked", blocked }, { "threads", threads },
-	{ "chance", chance }, { "orphan", orphan }, { "churn", churn }, { "broken", broken },
+	{ "chance", chance }, { "orphan", orphan }, { "shape", shape }, { "churn", churn },
+	{ "broken", broken },
 };
 
 int main(int argc, char **argv)
 {
-	long numbers[4] = { 0 };
+	long numbers[6] = { 0 };
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	for (int i = 2; i < argc && i < 6; i++)
+	for (int i = 2; i < argc && i < 8; i++)
 		numbers[i - 2] = atol(argv[i]);
 	for (size_t i = 0; argc > 1 && i < sizeof(scenarios) / sizeof(*scenarios); i++)
 		if (!strcmp(argv[1], scenarios[i].name)) {
