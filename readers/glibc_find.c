@@ -8,7 +8,7 @@
 #define SEGMENT_MOST (64ul << 20)
 #define BINS_WORDS (2 * GLIBC_BINS)
 #define CACHE_REACH 65536ul         /* thread-local data below the thread pointer to look at */
-#define CACHE_THREADS 16            /* and in so many threads */
+#define CACHE_THREADS 8            /* and in so many threads */
 
 /* What a module has of writable data, with zeros where pages are not resident. */
 struct segment {
@@ -313,41 +313,50 @@ static bool layouts_alike(const struct glibc_layout *one, const struct glibc_lay
 	return one->bins == other->bins && one->from_bins_system == other->from_bins_system;
 }
 
+/* How well a layout does: 0 not at all. */
+static int layout_score(struct glibc *glibc, const struct segment *segment,
+                        const struct glibc_layout *layout)
+{
+	int score;
+
+	glibc->params = params_find(glibc, layout, segment, &score);
+	glibc->cache_below = 0;
+	if (!glibc->params)
+		return 0;
+	return 2 * score + (layout->cache != GLIBC_CACHE_NONE && cache_offset_find(glibc, layout));
+}
+
 /*
  * Of the layouts whose arena is such: the version's own; else, for a version that
  * is not told or that its maker changed, the one whose parameters and caches show.
  */
 static void layout_choose(struct glibc *glibc, const struct segment *segment)
 {
-	const struct glibc_layout *seen = glibc->layout, *best = NULL, *layouts;
+	const struct glibc_layout *seen = glibc->layout, *best = glibc_layout_of(glibc->version);
+	const struct glibc_layout *layouts;
 	int best_score = 0;
 	size_t count;
 
+	glibc->layout = best;
+	if (best && layouts_alike(best, seen) && layout_score(glibc, segment, best) &&
+	    (best->cache == GLIBC_CACHE_NONE || glibc->cache_below))
+		return;
+	best = NULL;
 	layouts = glibc_layout_list(&count);
 	for (size_t i = 0; i < count; i++) {
-		const struct glibc_layout *layout = &layouts[i];
-		int score;
-		uint64_t params;
+		int score = layouts_alike(&layouts[i], seen) ?
+		            layout_score(glibc, segment, &layouts[i]) : 0;
 
-		if (!layouts_alike(layout, seen))
-			continue;
-		params = params_find(glibc, layout, segment, &score);
-		if (!params)
-			continue;
-		score *= 4;
-		if (layout->cache != GLIBC_CACHE_NONE && cache_offset_find(glibc, layout))
-			score += 2;
-		score += glibc->version >= layout->first && glibc->version <= layout->last;
-		if (score > best_score) {
+		/* In doubt the version's own: a thread need not have a cache. */
+		if (score > best_score || (score && score == best_score &&
+		    &layouts[i] == glibc_layout_of(glibc->version))) {
 			best_score = score;
-			best = layout;
-			glibc->params = params;
+			best = &layouts[i];
 		}
 	}
 	glibc->layout = best;
-	glibc->cache_below = 0;
-	if (best && best->cache != GLIBC_CACHE_NONE)
-		cache_offset_find(glibc, best);
+	if (best)
+		layout_score(glibc, segment, best);
 }
 
 static void module_span(struct glibc *glibc, const struct memory_mapping *data)

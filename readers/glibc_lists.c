@@ -3,8 +3,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-/* Where each block's links are: its index among them and 1, or 0.  A block that was
- * met in a list loses its entry, so that no list meets it again. */
+/* Where each block's links are: its index among them and 1, or 0. */
 struct follower {
 	struct glibc_state *state;
 	uint32_t *link_of;
@@ -19,11 +18,9 @@ static bool follower_open(struct follower *follower, struct glibc_state *state)
 	return follower->link_of && state->link_count < UINT32_MAX;
 }
 
-/*
- * The block that begins at this address, when it is of this arena and state and no
- * list has met it; its links.  Else NULL.
- */
-static const struct glibc_link *block_meet(struct follower *follower, uint64_t address,
+/* The links of the block that begins at this address, when it is of this arena and
+ * state, and its size.  Else NULL. */
+static const struct glibc_link *block_meet(const struct follower *follower, uint64_t address,
                                            uint32_t arena, enum model_state state,
                                            uint64_t *bytes)
 {
@@ -39,12 +36,11 @@ static const struct glibc_link *block_meet(struct follower *follower, uint64_t a
 	link = follower->link_of[block];
 	if (!link)
 		return NULL;
-	follower->link_of[block] = 0;
 	*bytes = model_block_end(model, region, block) - address;
 	return &follower->state->links[link - 1];
 }
 
-static enum glibc_copied list_broken(struct follower *follower, const char *list, unsigned number,
+static enum glibc_copied list_broken(const struct follower *follower, const char *list, unsigned number,
                                      uint64_t arena, uint64_t address)
 {
 	return glibc_state_broken(follower->state, "%s %u of the arena at %#" PRIx64
@@ -52,7 +48,7 @@ static enum glibc_copied list_broken(struct follower *follower, const char *list
 	                          number, arena, address);
 }
 
-static enum glibc_copied bin_follow(struct follower *follower, uint32_t index, unsigned bin)
+static enum glibc_copied bin_follow(const struct follower *follower, uint32_t index, unsigned bin)
 {
 	struct glibc_state *state = follower->state;
 	const struct glibc_arena *arena = &state->arenas[index];
@@ -64,6 +60,7 @@ static enum glibc_copied bin_follow(struct follower *follower, uint32_t index, u
 		uint64_t bytes;
 		const struct glibc_link *link = block_meet(follower, at, index, MODEL_BIN, &bytes);
 
+		/* Links that agree both ways lead through no block twice. */
 		if (!link || link->backward != before ||
 		    (bin != 1 && glibc_layout_bin(bytes) != bin))
 			return list_broken(follower, "bin", bin, arena->address, at);
@@ -76,7 +73,7 @@ static enum glibc_copied bin_follow(struct follower *follower, uint32_t index, u
 	       list_broken(follower, "bin", bin, arena->address, arena->links[2 * (bin - 1) + 1]);
 }
 
-static enum glibc_copied fast_follow(struct follower *follower, uint32_t index, unsigned bin)
+static enum glibc_copied fast_follow(const struct follower *follower, uint32_t index, unsigned bin)
 {
 	struct glibc_state *state = follower->state;
 	const struct glibc_arena *arena = &state->arenas[index];
@@ -89,6 +86,7 @@ static enum glibc_copied fast_follow(struct follower *follower, uint32_t index, 
 
 		if (!link || bytes != 16 * bin + GLIBC_CHUNK_LEAST)
 			return list_broken(follower, "fast bin", bin, arena->address, at);
+		/* No longer live, so no list comes here again. */
 		model_block_become(state->model, link->block, MODEL_FAST);
 		figures->fast_blocks++;
 		figures->fast_bytes += bytes;
@@ -98,7 +96,7 @@ static enum glibc_copied fast_follow(struct follower *follower, uint32_t index, 
 	return GLIBC_COPIED;
 }
 
-static enum glibc_copied arena_follow(struct follower *follower, uint32_t index)
+static enum glibc_copied arena_follow(const struct follower *follower, uint32_t index)
 {
 	struct glibc_state *state = follower->state;
 	const struct glibc_arena *arena = &state->arenas[index];

@@ -208,11 +208,14 @@ static const struct account_class *pinning_class(const struct account *account, 
 
 static void pins_print(FILE *out, const struct patient *patient)
 {
+	const struct account *account = &patient->verdict.account;
 	const struct account_class *class;
 	uint64_t below = UINT64_MAX;
 
+	if (!percent(account->shared_bytes, account->heap_bytes))
+		return;
 	for (int i = 0; i < PINNING_CLASSES; i++) {
-		class = pinning_class(&patient->verdict.account, below);
+		class = pinning_class(account, below);
 		if (!class)
 			break;
 		below = class->pinned_bytes;
@@ -230,27 +233,46 @@ static void advice(FILE *out, uint64_t bytes, const char *line, const char *effe
 		fprintf(out, "  %-52s %s %s\n", line, effect, amount(bytes).text);
 }
 
+/* The setting without which a gate would not hold what it does, or NULL. */
+static const char *gate_cure(const struct gate *gate)
+{
+	static const char *const settings[GATE_KINDS] = {
+		[GATE_FAST] = "GLIBC_TUNABLES=glibc.malloc.mxfast=0",
+		[GATE_TOP] = "GLIBC_TUNABLES=glibc.malloc.trim_threshold=131072",
+		[GATE_CACHE] = "GLIBC_TUNABLES=glibc.malloc.tcache_count=0",
+		[GATE_ARENAS] = "GLIBC_TUNABLES=glibc.malloc.arena_max=1",
+	};
+
+	if (gate->kind == GATE_PIN && gate->cached_blocks == gate->key_blocks)
+		return settings[GATE_CACHE];
+	/* A top no larger than the threshold is at the start is as it should be. */
+	return gate->kind == GATE_TOP && gate->held_bytes <= 131072 ? NULL : settings[gate->kind];
+}
+
 static void cures_print(FILE *out, const struct patient *patient)
 {
 	const struct verdict *verdict = &patient->verdict;
+	const struct account_class *class = pinning_class(&verdict->account, UINT64_MAX);
+	const char *last = NULL;
+	char line[80];
 
 	fprintf(out, "\nWhat helps\n");
 	advice(out, verdict->trim.bytes, "malloc_trim(0);", "gives back now:");
 	for (size_t i = 0; i < verdict->gate_count; i++) {
-		const struct gate *gate = &verdict->gates[i];
-		static const char *const lines[GATE_KINDS] = {
-			[GATE_FAST] = "GLIBC_TUNABLES=glibc.malloc.mxfast=0",
-			[GATE_TOP] = "GLIBC_TUNABLES=glibc.malloc.trim_threshold=131072",
-			[GATE_CACHE] = "GLIBC_TUNABLES=glibc.malloc.tcache_count=0",
-			[GATE_ARENAS] = "GLIBC_TUNABLES=glibc.malloc.arena_max=1",
-		};
+		const char *setting = gate_cure(&verdict->gates[i]);
 
-		/* A threshold no higher than at the start is no cure for the top. */
-		if (lines[gate->kind] && (gate->kind != GATE_TOP || gate->held_bytes > 131072))
-			advice(out, gate->held_bytes, lines[gate->kind], "frees of its gate at most:");
+		if (setting && setting != last)
+			advice(out, verdict->gates[i].held_bytes, setting,
+			       "without its gate, at most:");
+		last = setting;
 	}
 	advice(out, verdict->account.whole_bytes, "cede run -- PROGRAM",
 	       "gives back by itself, whole pages:");
+	if (class && verdict->kind == VERDICT_FRAGMENTATION) {
+		snprintf(line, sizeof(line), "blocks of up to %s in a pool of their own",
+		         amount(class->block_bytes).text);
+		advice(out, class->pinned_bytes, line, "no longer pinned, at most:");
+	}
 }
 
 /* --- how sure --- */

@@ -537,7 +537,7 @@ static void broken(const long *numbers)
 	uint64_t random = (uint64_t)numbers[1] * 2654435761u + 1;
 	char *arena;
 
-	if (numbers[0] >= 9)
+	if (numbers[0] >= 13)
 		threads_start(3, 3000, 1000, 5);
 	for (int i = 0; i < 1000; i++)
 		all[i] = take(i % 2 ? 2000 : 100);
@@ -567,16 +567,26 @@ static void broken(const long *numbers)
 	case 5:                      /* two neighbours that tell different sizes */
 		all[402][-2] = 64;
 		break;
-	case 6:                      /* anything, in the heap */
+	case 6:                      /* a list that does not lead back */
+		all[401][1] += 16;
+		break;
+	case 7:                      /* a fast bin's list that bites its tail */
+		all[518][0] = (size_t)all[518] >> 12 ^ (size_t)(all[518] - 2);
+		break;
+	case 8:                      /* a free block in no list: its neighbours pass it by */
+		((size_t *)all[405][0])[3] = all[405][1];
+		((size_t *)all[405][1])[2] = all[405][0];
+		break;
+	case 10:                     /* anything, in the heap */
 		garble(all[0], 1000000, numbers[2], &random);
 		break;
-	case 7:                      /* in the arena and the parameters around it */
+	case 11:                     /* in the arena and the parameters around it */
 		garble(page_of(arena), 2 * PAGE, numbers[2], &random);
 		break;
-	case 8:                      /* the same, with words that could be right */
+	case 12:                     /* the same, with words that could be right */
 		forge(page_of(arena), 2 * PAGE, numbers[2], all[0], &random);
 		break;
-	case 9:                      /* in the heaps of other arenas */
+	case 13:                     /* in the heaps of other arenas */
 		for (int i = 0; i < 3; i++)
 			for (size_t slot = 0; slot < 1000; slot++)
 				/* Not a mapping of its own. */

@@ -233,7 +233,9 @@ class Broken(Case):
 
     def test_told(self):
         cases = (("no block can be at",), ("no block can be at",), ("bin", "leads to"),
-                 ("bin", "leads to 0x4141414141414141"), ("cache",), ("in the words of the next",))
+                 ("bin", "leads to 0x4141414141414141"), ("cache",), ("in the words of the next",),
+                 ("bin", "leads to"), ("fast bin", "leads to"),
+                 ("free blocks, but", "in its bins"))
         for kind, words in enumerate(cases):
             with self.subTest(kind), self.broken(kind) as target:
                 self.assert_says(support.run(COMMAND, target.pid), 1, "is corrupted",
@@ -242,8 +244,8 @@ class Broken(Case):
 
     def test_garbage(self):
         told = 0
-        for kind, counts in ((6, (5, 500)), (7, (2, 30, 2000)), (8, (2, 30, 1000)), (9, (0,)),
-                             (10, (5, 200, 20000))):
+        for kind, counts in ((10, (5, 500)), (11, (2, 30, 2000)), (12, (2, 30, 1000)),
+                             (13, (0,)), (14, (5, 200, 20000))):
             for seed in range(12):
                 for count in counts:
                     with self.subTest(kind=kind, seed=seed, count=count), \
