@@ -106,6 +106,14 @@ static int outcome_fail(const struct patient *patient)
 
 /* --- the examination --- */
 
+/* The program chose its names: nothing of them may reach a terminal but text. */
+static void text_clean(char *text)
+{
+	for (; *text; text++)
+		if (*text < ' ' || *text > '~')
+			*text = '?';
+}
+
 static void name_read(struct patient *patient)
 {
 	char path[64];
@@ -117,12 +125,8 @@ static void name_read(struct patient *patient)
 		strcpy(patient->name, "?");
 	if (file)
 		fclose(file);
-	/* The program chose its name: nothing of it may reach a terminal but text. */
-	for (char *c = patient->name; *c; c++)
-		if (*c == '\n')
-			*c = '\0';
-		else if (*c < ' ' || *c > '~')
-			*c = '?';
+	patient->name[strcspn(patient->name, "\n")] = '\0';
+	text_clean(patient->name);
 }
 
 static int exit_status(const struct patient *patient)
@@ -168,6 +172,8 @@ static int patient_examine(pid_t pid, const struct doctor_options *options)
 	} else {
 		patient->outcome = glibc_read(&memory, &patient->model, &patient->reading);
 		allocator_find(&memory, &patient->allocator);
+		text_clean(patient->allocator.file);
+		text_clean(patient->reading.why);
 		result = patient->outcome == GLIBC_READ || patient->outcome == GLIBC_ABSENT ?
 		         patient_tell(patient, options) : outcome_fail(patient);
 	}

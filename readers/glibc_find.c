@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #define SEGMENT_MOST (64ul << 20)
+#define HOPS_MOST (1u << 20)         /* from arena to arena, in all that looks like a ring */
 #define BINS_WORDS (2 * GLIBC_BINS)
 #define CACHE_REACH 65536ul         /* thread-local data below the thread pointer to look at */
 #define CACHE_THREADS 8            /* and in so many threads */
@@ -28,7 +29,7 @@ static bool segment_read(const struct memory *memory, uint64_t begin, uint64_t e
                          struct segment *segment)
 {
 	size_t pages = (end - begin) / MEMORY_PAGE;
-	uint8_t *states = malloc(pages);
+	uint8_t *states = calloc(pages, 1);
 
 	*segment = (struct segment){ begin, (end - begin) / 8, calloc(pages, MEMORY_PAGE) };
 	if (!states || !segment->data || !memory_pages(memory, begin, end, states)) {
@@ -68,12 +69,12 @@ static bool pair_is_bin(const struct segment *segment, size_t word)
 	       (is_address(segment->data[word]) && is_address(segment->data[word + 1]));
 }
 
-static bool ring_closes(const struct glibc *glibc, uint64_t arena,
+static bool ring_closes(struct glibc *glibc, uint64_t arena,
                         const struct glibc_layout *layout)
 {
 	uint64_t at = arena;
 
-	for (size_t i = 0; i < GLIBC_ARENAS_MOST; i++) {
+	for (; glibc->hops < HOPS_MOST; glibc->hops++) {
 		at = glibc_find_word(glibc, at + layout->bins + GLIBC_FROM_BINS_NEXT);
 		if (at == arena)
 			return true;
@@ -94,7 +95,7 @@ static bool system_agrees(const struct segment *segment, size_t word,
 }
 
 /* Whether bins begin at this word; tells which layouts they allow. */
-static const struct glibc_layout *bins_match(const struct glibc *glibc,
+static const struct glibc_layout *bins_match(struct glibc *glibc,
                                              const struct segment *segment, size_t word)
 {
 	size_t count;
@@ -110,7 +111,7 @@ static const struct glibc_layout *bins_match(const struct glibc *glibc,
 }
 
 /* Looks for 127 bins in a row; the first empty one tells where about. */
-static const struct glibc_layout *bins_find(const struct glibc *glibc,
+static const struct glibc_layout *bins_find(struct glibc *glibc,
                                             const struct segment *segment, uint64_t *arena)
 {
 	size_t run = 0;

@@ -22,6 +22,7 @@ struct glibc {
 	uint64_t cache_below;       /* from a thread's pointer down to that of its cache; 0: none */
 	unsigned version;           /* as the file says, 217 for 2.17; 0 when it does not */
 	uint64_t module_begin, module_end;   /* the mapped file that has malloc's code and data */
+	unsigned hops;              /* made to see whether rings of arenas close */
 	char why[240];              /* what is wrong, when something is */
 };
 

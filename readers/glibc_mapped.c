@@ -187,7 +187,7 @@ static enum glibc_copied mappings_search(struct search *search, bool thorough)
 			continue;
 		search->begin = mapping->begin;
 		search->end = mapping->end;
-		pages = malloc((mapping->end - mapping->begin) / MEMORY_PAGE);
+		pages = calloc((mapping->end - mapping->begin) / MEMORY_PAGE, 1);
 		if (!pages)
 			return GLIBC_NO_MEMORY;
 		if (memory_pages(memory, mapping->begin, mapping->end, pages)) {

@@ -8,7 +8,7 @@
  * or 1 GiB asked for, of four of them. */
 static const uint64_t heap_alignments[] = { 64ul << 20, 8ul << 20, 4ul << 30 };
 
-#define HEAPS_MOST (1u << 20)
+#define REGION_MOST (4ul << 40)    /* its pages alone take us 1 GiB */
 #define PROBES_MOST (1u << 24)     /* chunks looked at to find where a region begins */
 
 /* A run of chunks to walk along. */
@@ -89,9 +89,9 @@ static enum step chain_step(const struct chain *chain, uint64_t address, struct 
 }
 
 /* Whether a walk from here ends as regions do, and then where. */
-static bool chain_probe(const struct chain *chain, uint64_t begin, unsigned *probes,
-                        uint64_t *end)
+static bool chain_probe(const struct chain *chain, uint64_t begin, uint64_t *end)
 {
+	unsigned *probes = &chain->state->probes;
 	struct chunk chunk;
 
 	for (uint64_t address = begin; address < chain->limit; address += chunk.bytes) {
@@ -189,7 +189,7 @@ static enum glibc_copied chain_walk(const struct chain *chain, uint64_t begin, u
 /* The pages of a part of the address space, to be freed. */
 static uint8_t *pages_read(const struct glibc_state *state, uint64_t begin, uint64_t end)
 {
-	uint8_t *pages = malloc((end - begin) / MEMORY_PAGE);
+	uint8_t *pages = calloc((end - begin) / MEMORY_PAGE, 1);
 
 	if (pages && !memory_pages(state->glibc->memory, begin, end, pages)) {
 		free(pages);
@@ -213,16 +213,31 @@ _Static_assert((int)MODEL_ABSENT == (int)MEMORY_ABSENT &&
                (int)MODEL_ZERO == (int)MEMORY_ZERO &&
                (int)MODEL_SWAPPED == (int)MEMORY_SWAPPED, "pages are copied as they are");
 
+/* Whether no region but the last has part of this. */
+static bool span_is_free(const struct model *model, uint64_t begin, uint64_t end)
+{
+	for (size_t i = 0; i + 1 < model->region_count; i++)
+		if (begin < model->regions[i].end && model->regions[i].begin < end)
+			return false;
+	return true;
+}
+
 /* Ends the region, whose pages are `pages` from the page of `span` on. */
 static enum glibc_copied region_end(struct glibc_state *state, uint64_t end,
                                     const uint8_t *pages, uint64_t span)
 {
-	uint8_t *copy = model_end_region(state->model, end);
 	const struct model_region *region;
+	uint8_t *copy;
 
-	if (!copy)
+	if (state->model->failed)
 		return GLIBC_NO_MEMORY;
 	region = &state->model->regions[state->model->region_count - 1];
+	if (end - region->begin > REGION_MOST || !span_is_free(state->model, region->begin, end))
+		return glibc_state_broken(state, "the heap at %#" PRIx64 " ends at %#" PRIx64
+		                          ", too far or in another one", region->begin, end);
+	copy = model_end_region(state->model, end);
+	if (!copy)
+		return GLIBC_NO_MEMORY;
 	memcpy(copy, pages + (page_floor(region->begin) - span) / MEMORY_PAGE,
 	       model_region_pages(region));
 	return GLIBC_COPIED;
@@ -308,10 +323,11 @@ static enum glibc_copied heaps_walk(struct glibc_state *state, uint32_t index)
 	if (!heap)
 		return glibc_state_broken(state, "the arena at %#" PRIx64 " has its top at %#" PRIx64
 		                          ", where no heap is", arena->address, arena->top);
-	for (unsigned i = 0; heap; i++) {
+	/* No heap comes twice: regions do not overlap. */
+	while (heap) {
 		enum glibc_copied result;
 
-		if (i == HEAPS_MOST || heap % MEMORY_PAGE ||
+		if (heap % MEMORY_PAGE ||
 		    !heap_read(state, heap, arena->address, &header) ||
 		    header.bytes > span_end(state, heap) - heap)
 			return glibc_state_broken(state, "there is no heap at %#" PRIx64
@@ -331,15 +347,15 @@ static enum glibc_copied heaps_walk(struct glibc_state *state, uint32_t index)
 static uint64_t gap_end(const struct chain *chain, uint64_t begin, const uint8_t *pages,
                         uint64_t span)
 {
-	unsigned probes = 0;
 	uint64_t end;
 
-	for (uint64_t address = begin; address < chain->limit && probes < PROBES_MOST;) {
+	for (uint64_t address = begin;
+	     address < chain->limit && chain->state->probes < PROBES_MOST;) {
 		uint8_t page = pages[(address - span) / MEMORY_PAGE];
 
 		if (page != MEMORY_RESIDENT && page != MEMORY_SWAPPED)
 			address = page_floor(address) + MEMORY_PAGE;
-		else if (chain_probe(chain, address, &probes, &end))
+		else if (chain_probe(chain, address, &end))
 			return address;
 		else
 			address += 16;
@@ -387,7 +403,6 @@ static enum glibc_copied fallback_walk(struct glibc_state *state, uint64_t span,
 	struct chain chain = { state, 0, limit, arena->top, true };
 	uint8_t *pages = span < limit ? pages_read(state, span, limit) : NULL;
 	enum glibc_copied result = GLIBC_COPIED;
-	unsigned probes = 0;
 
 	if (span >= limit)
 		return GLIBC_COPIED;
@@ -398,7 +413,7 @@ static enum glibc_copied fallback_walk(struct glibc_state *state, uint64_t span,
 	     arena->region_bytes - arena->gap_bytes < arena->system_bytes;) {
 		enum step last;
 
-		if (!chain_probe(&chain, page, &probes, &end) || end % MEMORY_PAGE) {
+		if (!chain_probe(&chain, page, &end) || end % MEMORY_PAGE) {
 			page += MEMORY_PAGE;
 			continue;
 		}

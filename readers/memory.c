@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -190,6 +191,7 @@ const char *memory_mapping_name(const struct memory_mapping *mapping)
 int memory_mapping_open(const struct memory *memory, const struct memory_mapping *mapping)
 {
 	char path[64 + 4096];
+	struct stat status;
 	int fd;
 
 	/* This names the file that is mapped, whatever became of its name, but asks for
@@ -199,8 +201,16 @@ int memory_mapping_open(const struct memory *memory, const struct memory_mapping
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0 || mapping->deleted)
 		return fd;
+	/* By its name, which may be something else by now, even a pipe. */
 	snprintf(path, sizeof(path), "/proc/%d/root%s", memory->pid, mapping->path);
-	return open(path, O_RDONLY | O_CLOEXEC);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (fd >= 0 && (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) ||
+	                status.st_ino != mapping->inode)) {
+		close(fd);
+		errno = ENOENT;
+		return -1;
+	}
+	return fd;
 }
 
 /* --- bytes --- */
@@ -274,12 +284,16 @@ static bool scan_by_ranges(const struct memory *memory, uint64_t *at, uint64_t e
 #define PAGEMAP_PRESENT (1ul << 63)
 #define PAGEMAP_SWAPPED (1ul << 62)
 #define PAGEMAP_ENTRIES 1024
+#define PAGEMAP_REACH (1ul << 40)
 
 static bool scan_by_pages(const struct memory *memory, uint64_t at, uint64_t end,
                           memory_visitor *visit, void *context)
 {
 	uint64_t entries[PAGEMAP_ENTRIES];
 
+	/* What is reserved in such amounts would take minutes to look through. */
+	if (end - at > PAGEMAP_REACH)
+		return false;
 	while (at < end) {
 		size_t wanted = (end - at) / MEMORY_PAGE;
 		ssize_t length;
@@ -322,6 +336,5 @@ bool memory_pages(const struct memory *memory, uint64_t begin, uint64_t end, uin
 {
 	struct page_table table = { begin, pages };
 
-	memset(pages, MEMORY_ABSENT, (end - begin) / MEMORY_PAGE);
 	return memory_scan(memory, begin, end, page_table_fill, &table);
 }

@@ -89,7 +89,7 @@ typedef void memory_visitor(void *context, uint64_t begin, uint64_t end,
 bool memory_scan(const struct memory *memory, uint64_t begin, uint64_t end,
                  memory_visitor *visit, void *context);
 
-/* The same, as one enum memory_page for each page. */
+/* The same, as one enum memory_page for each page; `pages` must be zeros before. */
 bool memory_pages(const struct memory *memory, uint64_t begin, uint64_t end, uint8_t *pages);
 
 #endif

@@ -204,11 +204,13 @@ class Others(Case):
         if not os.path.exists(library):
             self.skipTest("no jemalloc here")
         with tempfile.TemporaryDirectory() as folder:
-            copy = os.path.join(folder, "libfast.so")
+            copy = os.path.join(folder, "lib\x1b[2Jfast.so")
             shutil.copy(library, copy)
             with Target(TARGET, "list", 1000, LD_PRELOAD=copy) as target:
                 target.go()
                 self.assert_named("jemalloc", support.findings(COMMAND, target.pid))
+                text = support.run(COMMAND, target.pid).stdout
+                self.assertIn("It runs on jemalloc (lib?[2Jfast.so)", text)
 
     def test_mapped_by_the_program(self):
         """No allocator at all: a program that maps."""

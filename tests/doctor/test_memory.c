@@ -92,7 +92,7 @@ static bool kernel_tells_zeros(void)
 static void test_pages(void **state)
 {
 	char *pages = pages_map(PROT_READ | PROT_WRITE);
-	uint8_t seen[PAGES], again[PAGES];
+	uint8_t seen[PAGES] = { 0 }, again[PAGES] = { 0 };
 	struct memory memory;
 
 	(void)state;
