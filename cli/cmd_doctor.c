@@ -13,6 +13,8 @@
 
 enum doctor_exit { DOCTOR_RETENTION = 11, DOCTOR_FRAGMENTATION = 12, DOCTOR_NOT_GLIBC = 13 };
 
+#define LOST_BYTES (256ul << 10)     /* a break of so much is somebody's */
+
 struct doctor_options {
 	int json;
 	int share;                   /* percent */
@@ -106,6 +108,13 @@ static int outcome_fail(const struct patient *patient)
 
 /* --- the examination --- */
 
+/* A break in use, by a program with glibc's malloc, that glibc has no arena for. */
+static bool is_arena_lost(const struct patient *patient, const struct memory *memory)
+{
+	return patient->outcome == GLIBC_ABSENT && !patient->allocator.name &&
+	       allocator_is_glibc(memory) && patient->reading.break_bytes >= LOST_BYTES;
+}
+
 /* The program chose its names: nothing of them may reach a terminal but text. */
 static void text_clean(char *text)
 {
@@ -174,6 +183,11 @@ static int patient_examine(pid_t pid, const struct doctor_options *options)
 		allocator_find(&memory, &patient->allocator);
 		text_clean(patient->allocator.file);
 		text_clean(patient->reading.why);
+		if (is_arena_lost(patient, &memory)) {
+			patient->outcome = GLIBC_CORRUPT;
+			snprintf(patient->reading.why, sizeof(patient->reading.why),
+			         "its break is in use, but what glibc keeps of it cannot be found");
+		}
 		result = patient->outcome == GLIBC_READ || patient->outcome == GLIBC_ABSENT ?
 		         patient_tell(patient, options) : outcome_fail(patient);
 	}

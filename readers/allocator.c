@@ -117,6 +117,17 @@ void allocator_find(const struct memory *memory, struct allocator *allocator)
 	}
 }
 
+bool allocator_is_glibc(const struct memory *memory)
+{
+	for (size_t i = 0; i < memory->mapping_count; i++) {
+		const char *file = memory_mapping_name(&memory->mappings[i]);
+
+		if (!strncmp(file, "libc.so.6", 9) || !strncmp(file, "libc-2.", 7))
+			return true;
+	}
+	return false;
+}
+
 int allocator_word_bits(const struct memory *memory)
 {
 	unsigned char ident[EI_NIDENT] = "";

@@ -16,6 +16,9 @@ struct allocator {
 /* Looks through the mapped files, by their names and their symbols. */
 void allocator_find(const struct memory *memory, struct allocator *allocator);
 
+/* Whether glibc is mapped as a library. */
+bool allocator_is_glibc(const struct memory *memory);
+
 /* 32, 64, or 0 when it cannot be told: the word size of the program. */
 int allocator_word_bits(const struct memory *memory);
 

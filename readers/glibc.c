@@ -51,7 +51,7 @@ static void mapping_count_pages(void *context, uint64_t begin, uint64_t end,
 		mapping->swapped_bytes += end - begin;
 }
 
-static void mappings_add(const struct memory *memory, struct model *model)
+static void mappings_add(const struct memory *memory, struct model *model, uint64_t *break_bytes)
 {
 	static const enum model_mapping_kind kinds[] = {
 		[MEMORY_ANONYMOUS] = MODEL_ANONYMOUS, [MEMORY_BREAK] = MODEL_ANONYMOUS,
@@ -68,6 +68,8 @@ static void mappings_add(const struct memory *memory, struct model *model)
 		if (from->kind != MEMORY_SPECIAL || !strcmp(from->path, "[vdso]"))
 			memory_scan(memory, from->begin, from->end, mapping_count_pages, &to);
 		model_add_mapping(model, &to);
+		if (from->kind == MEMORY_BREAK)
+			*break_bytes += to.resident_bytes;
 	}
 }
 
@@ -144,7 +146,7 @@ static int process_copy(struct look *look, enum glibc_copied *copied)
 			*copied = heap_copy(look);
 	}
 	if (!error && *copied == GLIBC_COPIED)
-		mappings_add(look->memory, look->model);
+		mappings_add(look->memory, look->model, &look->report->break_bytes);
 	return error;
 }
 
@@ -179,6 +181,7 @@ static int look_once(struct look *look, enum glibc_copied *result)
 
 	model_free(look->model);
 	*look->report->why = '\0';
+	look->report->break_bytes = 0;
 	look->state = (struct glibc_state){
 		.glibc = &look->glibc, .model = look->model, .window = look->state.window,
 		.why = look->report->why, .why_room = sizeof(look->report->why),

@@ -27,6 +27,7 @@ struct glibc_report {
 	size_t threads;
 	unsigned stops;         /* how often it was stopped */
 	uint64_t pause_microseconds;   /* the longest stop */
+	uint64_t break_bytes;   /* resident in the break, whoever uses it */
 	char why[240];
 };
 

@@ -413,7 +413,7 @@ static enum glibc_copied fallback_walk(struct glibc_state *state, uint64_t span,
 	     arena->region_bytes - arena->gap_bytes < arena->system_bytes;) {
 		enum step last;
 
-		if (!chain_probe(&chain, page, &end) || end % MEMORY_PAGE) {
+		if (!chain_probe(&chain, page, &end)) {
 			page += MEMORY_PAGE;
 			continue;
 		}

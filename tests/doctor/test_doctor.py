@@ -160,16 +160,28 @@ class Heaps(Case):
         with Target(TARGET, "threads", 2, 40000,
                     GLIBC_TUNABLES="glibc.malloc.hugetlb=1") as target:
             self.examine(target)
+            target.go()
+            self.trim(target)
+        with Target(TARGET, "pin", 4000, GLIBC_TUNABLES="glibc.malloc.hugetlb=1") as target:
+            target.go()
+            target.go()
+            self.trim(target)
 
     def test_foreign_sbrk(self):
         for seed in range(1, 13):
-            for like_a_chunk in (0, 1):
+            foreign = {}
+            # Filled with what a chunk might begin with, a size and the flag that what
+            # lies before it is in use, and without the flag.
+            for like_a_chunk in (0, 0x21, 0x20):
                 with self.subTest(seed=seed, like=like_a_chunk), \
                         Target(TARGET, "foreign", seed, like_a_chunk) as target:
                     found = self.examine(target)
-                    self.assertGreater(found["resident"]["heap"]["foreign"], 0)
+                    foreign[like_a_chunk] = found["resident"]["heap"]["foreign"]
+                    self.assertGreater(foreign[like_a_chunk], 0)
                     target.go()
                     self.trim(target)
+            # Nothing of the allocator's begins after what is free.
+            self.assertEqual(foreign[0x20], foreign[0])
 
     def test_blocked_break(self):
         for heap_first in (0, 1):
