@@ -50,6 +50,27 @@ class Churning(Case):
         print(f"{told} of {CYCLES} told", file=sys.stderr)
         self.assertGreater(told, CYCLES / 2)
 
+    def test_signals_arrive(self):
+        """None is lost or comes twice, whatever it meets."""
+        count = 0
+        with Target(TARGET, "churn", 4) as target:
+            for _ in range(10):
+                doctor = subprocess.Popen([COMMAND, "doctor", str(target.pid)],
+                                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                # The kernel keeps some ten thousand for those who cannot take them.
+                for _ in range(5000):
+                    if doctor.poll() is None:
+                        os.kill(target.pid, signal.SIGRTMIN)
+                        count += 1
+                doctor.wait()
+                self.assert_goes_on(target)
+            deadline, came = time.monotonic() + 60, 0
+            while came < count:
+                self.assertLess(time.monotonic(), deadline, f"{came} of {count} came")
+                target.send(b"?")
+                came = int(target.line()[2])
+            self.assertEqual(came, count)
+
     def test_doctor_ends_early(self):
         """Killed, interrupted or terminated at any moment."""
         chance = random.Random(1)
