@@ -54,14 +54,15 @@ class Churning(Case):
         """None is lost or comes twice, whatever it meets."""
         count = 0
         with Target(TARGET, "churn", 4) as target:
-            for _ in range(10):
+            for _ in range(12):
                 doctor = subprocess.Popen([COMMAND, "doctor", str(target.pid)],
                                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                 # The kernel keeps some ten thousand for those who cannot take them.
-                for _ in range(5000):
+                for sent in range(10000):
                     if doctor.poll() is None:
                         os.kill(target.pid, signal.SIGRTMIN)
                         count += 1
+                        time.sleep(0 if sent % 20 else 0.0001)
                 doctor.wait()
                 self.assert_goes_on(target)
             deadline, came = time.monotonic() + 60, 0
