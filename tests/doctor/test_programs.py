@@ -58,7 +58,17 @@ class Case(unittest.TestCase):
                 return found
         self.fail("the program does not rest")
 
+    def rest(self):
+        """Waits until the program has done what it does by itself from time to time."""
+        for _ in range(60):
+            before = self.ask(signal.SIGUSR1)
+            time.sleep(0.5)
+            if self.ask(signal.SIGUSR1) == before:
+                return
+        self.fail("the program does not rest")
+
     def check_trim(self):
+        self.rest()
         found = self.examine()
         before = support.rollup(self.process.pid, "Anonymous")
         self.ask(signal.SIGUSR2)
@@ -98,7 +108,8 @@ class Programs(Case):
         if not server:
             self.skipTest("no redis-server here")
         path = os.path.join(self.folder, "socket")
-        self.start(server, "--port", "0", "--unixsocket", path, "--save", "", preload=preload)
+        self.start(server, "--port", "0", "--unixsocket", path, "--save", "", "--hz", "1",
+                   "--activerehashing", "no", preload=preload)
         deadline = time.monotonic() + 30
         while not os.path.exists(path):
             self.assertLess(time.monotonic(), deadline)
