@@ -10,6 +10,7 @@
 
 #include "command.h"
 #include "doctor/report.h"
+#include "readers/access.h"
 
 enum doctor_exit { DOCTOR_RETENTION = 11, DOCTOR_FRAGMENTATION = 12, DOCTOR_NOT_GLIBC = 13 };
 
@@ -33,58 +34,36 @@ static const char doctor_about[] =
 
 /* --- errors --- */
 
-static long number_in(const char *path, const char *name)
+/* Who traces the process already: 0 for nobody. */
+static int tracer_of(pid_t pid)
 {
-	FILE *file = fopen(path, "re");
-	char line[256];
-	long value = -1;
-
-	while (file && value < 0 && fgets(line, sizeof(line), file))
-		if (!strncmp(line, name, strlen(name)))
-			value = strtol(line + strlen(name), NULL, 10);
-	if (file)
-		fclose(file);
-	return value;
-}
-
-static int permission_fail(pid_t pid)
-{
-	char path[64];
-	long owner, tracer, scope = number_in("/proc/sys/kernel/yama/ptrace_scope", "");
+	char path[64], line[256];
+	int tracer = 0;
+	FILE *file;
 
 	snprintf(path, sizeof(path), "/proc/%d/status", pid);
-	owner = number_in(path, "Uid:");
-	tracer = number_in(path, "TracerPid:");
-	if (tracer > 0)
-		return command_fail("process %d is traced by process %ld: end that (gdb? strace?) and "
-		                    "try again", pid, tracer);
-	if (owner >= 0 && owner != (long)geteuid())
-		return command_fail("process %d belongs to another user (%ld): run this as that user "
-		                    "or as root", pid, owner);
-	if (scope > 0)
-		return command_fail("the kernel forbids to look into process %d: "
-		                    "/proc/sys/kernel/yama/ptrace_scope is %ld; run this as root, or "
-		                    "with CAP_SYS_PTRACE", pid, scope);
-	return command_fail("the kernel forbids to look into process %d (it has more rights than we, "
-	                    "or made itself unreadable): run this as root, or with CAP_SYS_PTRACE",
-	                    pid);
+	file = fopen(path, "re");
+	while (file && !tracer && fgets(line, sizeof(line), file))
+		if (sscanf(line, "TracerPid: %d", &tracer) != 1)
+			tracer = 0;
+	if (file)
+		fclose(file);
+	return tracer;
 }
 
 static int errno_fail(pid_t pid, int error)
 {
-	switch (error) {
-	case ESRCH:
-		return command_fail("there is no process %d, or it has no memory: it has ended, or is "
-		                    "a thread of the kernel", pid);
-	case EPERM:
-	case EACCES:
-		return permission_fail(pid);
-	case ETIMEDOUT:
+	int tracer = error == EPERM ? tracer_of(pid) : 0;
+	char why[400];
+
+	if (tracer > 0)
+		return command_fail("process %d is traced by process %d: end that (gdb? strace?) and "
+		                    "try again", pid, tracer);
+	if (error == ETIMEDOUT)
 		return command_fail("process %d does not stop: one of its threads waits for a disk or a "
 		                    "child in a way that nothing interrupts; try again later", pid);
-	default:
-		return command_fail("process %d: %s", pid, strerror(error));
-	}
+	access_explain(pid, error, why, sizeof(why));
+	return command_fail("%s", why);
 }
 
 static int outcome_fail(const struct patient *patient)
