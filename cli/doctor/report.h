@@ -7,19 +7,7 @@
 
 #include <stdio.h>
 
-#include "doctor/verdict.h"
-#include "readers/allocator.h"
-#include "readers/glibc.h"
-
-struct patient {
-	pid_t pid;
-	char name[64];                /* of the process */
-	enum glibc_outcome outcome;   /* GLIBC_READ or GLIBC_ABSENT, else there is no report */
-	struct glibc_report reading;
-	struct allocator allocator;
-	struct model model;
-	struct verdict verdict;
-};
+#include "doctor/patient.h"
 
 /* Each returns 0, or -1 when memory or `out` failed. */
 int doctor_report_text(FILE *out, const struct patient *patient);

@@ -1,0 +1,153 @@
+#include "doctor/patient.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "command.h"
+#include "readers/access.h"
+
+#define LOST_BYTES (256ul << 10)     /* a break of so much is somebody's */
+
+/* --- errors --- */
+
+/* Who traces the process already: 0 for nobody. */
+static int tracer_of(pid_t pid)
+{
+	char path[64], line[256];
+	int tracer = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	file = fopen(path, "re");
+	while (file && !tracer && fgets(line, sizeof(line), file))
+		if (sscanf(line, "TracerPid: %d", &tracer) != 1)
+			tracer = 0;
+	if (file)
+		fclose(file);
+	return tracer;
+}
+
+static int errno_fail(pid_t pid, int error)
+{
+	int tracer = error == EPERM ? tracer_of(pid) : 0;
+	char why[400];
+
+	if (tracer > 0)
+		return command_fail("process %d is traced by process %d: end that (gdb? strace?) and "
+		                    "try again", pid, tracer);
+	if (error == ETIMEDOUT)
+		return command_fail("process %d does not stop: one of its threads waits for a disk or a "
+		                    "child in a way that nothing interrupts; try again later", pid);
+	access_explain(pid, error, why, sizeof(why));
+	return command_fail("%s", why);
+}
+
+static int outcome_fail(const struct patient *patient)
+{
+	const char *why = patient->reading.why;
+
+	switch (patient->outcome) {
+	case GLIBC_UNKNOWN:
+		return command_fail("process %d: %s; look for a newer cede", patient->pid, why);
+	case GLIBC_BUSY:
+		return command_fail("process %d was in the middle of changing its heap each of %u times; "
+		                    "try again (%s)", patient->pid, patient->reading.stops,
+		                    *why ? why : "an arena was locked");
+	case GLIBC_CORRUPT:
+		return command_fail("the heap of process %d is corrupted: %s; no verdict on its memory",
+		                    patient->pid, why);
+	default:
+		return errno_fail(patient->pid, patient->reading.error);
+	}
+}
+
+/* --- the examination --- */
+
+/* A break in use, by a program with glibc's malloc, that glibc has no arena for. */
+static bool is_arena_lost(const struct patient *patient, const struct memory *memory)
+{
+	return patient->outcome == GLIBC_ABSENT && !patient->allocator.name &&
+	       allocator_is_glibc(memory) && patient->reading.break_bytes >= LOST_BYTES;
+}
+
+/* The program chose its names: nothing of them may reach a terminal but text. */
+static void text_clean(char *text)
+{
+	for (; *text; text++)
+		if (*text < ' ' || *text > '~')
+			*text = '?';
+}
+
+static void name_read(struct patient *patient)
+{
+	char path[64];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", patient->pid);
+	file = fopen(path, "re");
+	if (!file || !fgets(patient->name, sizeof(patient->name), file))
+		strcpy(patient->name, "?");
+	if (file)
+		fclose(file);
+	patient->name[strcspn(patient->name, "\n")] = '\0';
+	text_clean(patient->name);
+}
+
+static int memory_examine(struct patient *patient, struct memory *memory)
+{
+	if (allocator_word_bits(memory) == 32)
+		return command_fail("process %d is a 32-bit program, which cede cannot read",
+		                    patient->pid);
+	patient->outcome = glibc_read(memory, &patient->model, &patient->reading);
+	allocator_find(memory, &patient->allocator);
+	text_clean(patient->allocator.file);
+	text_clean(patient->reading.why);
+	if (is_arena_lost(patient, memory)) {
+		patient->outcome = GLIBC_CORRUPT;
+		snprintf(patient->reading.why, sizeof(patient->reading.why),
+		         "its break is in use, but what glibc keeps of it cannot be found");
+	}
+	return patient->outcome == GLIBC_READ || patient->outcome == GLIBC_ABSENT ?
+	       COMMAND_OK : outcome_fail(patient);
+}
+
+int patient_examine(struct patient *patient, pid_t pid)
+{
+	struct memory memory;
+	int error, result;
+
+	*patient = (struct patient){ .pid = pid };
+	error = memory_open(&memory, pid);
+	if (error)
+		return errno_fail(pid, error);
+	name_read(patient);
+	result = memory_examine(patient, &memory);
+	memory_close(&memory);
+	return result;
+}
+
+void patient_discharge(struct patient *patient)
+{
+	model_free(&patient->model);
+}
+
+int patient_named(const char *command, const char **arguments, pid_t *named)
+{
+	char *end;
+	long pid;
+
+	if (!arguments || arguments[1])
+		return command_misused("%s: which process? (one process id; see cede help %s)", command,
+		                       command);
+	errno = 0;
+	pid = strtol(arguments[0], &end, 10);
+	if (errno || *end || end == arguments[0] || pid <= 0 || pid > INT32_MAX)
+		return command_misused("%s: '%s' is no process id", command, arguments[0]);
+	if (pid == getpid())
+		return command_misused("%s: it cannot examine itself", command);
+	*named = (pid_t)pid;
+	return COMMAND_OK;
+}

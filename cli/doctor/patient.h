@@ -1,0 +1,31 @@
+/*
+ * A live process and what was read of it, for the commands that look at its heap.
+ * Layer: cli/doctor.  What goes wrong is told here, in words that help.
+ */
+#ifndef CEDE_CLI_DOCTOR_PATIENT_H
+#define CEDE_CLI_DOCTOR_PATIENT_H
+
+#include "doctor/verdict.h"
+#include "readers/allocator.h"
+#include "readers/glibc.h"
+
+struct patient {
+	pid_t pid;
+	char name[64];                /* of the process, printable */
+	enum glibc_outcome outcome;   /* GLIBC_READ, or GLIBC_ABSENT: then no heap is there */
+	struct glibc_report reading;
+	struct allocator allocator;
+	struct model model;
+	struct verdict verdict;       /* the command's to reach */
+};
+
+/* The process id that is a command's only argument.  Returns COMMAND_OK, or what
+ * command_misused gave. */
+int patient_named(const char *command, const char **arguments, pid_t *pid);
+
+/* Reads the process.  Returns COMMAND_OK, or COMMAND_FAILED after it said why.  In
+ * either case the patient must be discharged. */
+int patient_examine(struct patient *patient, pid_t pid);
+void patient_discharge(struct patient *patient);
+
+#endif
