@@ -5,6 +5,7 @@ const char *verdict_kind_name(enum verdict_kind kind)
 	static const char *const names[] = {
 		[VERDICT_LIVE] = "live", [VERDICT_RETENTION] = "retention",
 		[VERDICT_FRAGMENTATION] = "fragmentation", [VERDICT_NOT_GLIBC] = "not glibc",
+		[VERDICT_LEAK] = "leak",
 	};
 
 	return names[kind];

@@ -11,10 +11,11 @@ enum verdict_kind {
 	VERDICT_LIVE,            /* the program uses it, or too little to speak of is held */
 	VERDICT_RETENTION,       /* free, on pages without use: it could go back */
 	VERDICT_FRAGMENTATION,   /* free, but on pages that live blocks share */
-	VERDICT_NOT_GLIBC        /* most of it is not in glibc's heap */
+	VERDICT_NOT_GLIBC,       /* most of it is not in glibc's heap */
+	VERDICT_LEAK             /* it grew while it was live: see compare.h */
 };
 
-/* "live", "retention", "fragmentation", "not glibc" */
+/* "live", "retention", "fragmentation", "not glibc", "leak" */
 const char *verdict_kind_name(enum verdict_kind kind);
 
 /* From which share of the heap's resident bytes, and from how many bytes. */
