@@ -1,17 +1,28 @@
 /*
  * cede doctor: why does a live process hold on to its memory?
  */
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "command.h"
+#include "doctor/comparison.h"
 #include "doctor/report.h"
+#include "doctor/snapshot.h"
+#include "doctor/watch.h"
+#include "doctor/words.h"
 
-enum doctor_exit { DOCTOR_RETENTION = 11, DOCTOR_FRAGMENTATION = 12, DOCTOR_NOT_GLIBC = 13 };
+enum doctor_exit {
+	DOCTOR_LEAK = 10, DOCTOR_RETENTION = 11, DOCTOR_FRAGMENTATION = 12, DOCTOR_NOT_GLIBC = 13
+};
+
+#define UNWATCHED INT_MIN
 
 struct doctor_options {
-	int json;
+	int json, compare;
+	char *file;
+	int watch;                   /* seconds, or UNWATCHED */
 	int share;                   /* percent */
 	long long least;             /* bytes */
 };
@@ -20,74 +31,171 @@ static const char doctor_about[] =
 	"Reads the heap of a process that runs on glibc's malloc, as it runs: nothing is\n"
 	"loaded into it and nothing changed.  It is stopped for some tens of milliseconds;\n"
 	"whatever happens to this command, it then runs on.\n\n"
-	"Exit status: 0 the memory is in use, 11 it is free but retained, 12 it is free but\n"
-	"on pages shared with what is in use, 13 most is not in glibc's heap, 1 the doctor\n"
-	"could not tell, 2 it was called wrongly.\n\n"
+	"Exit status: 0 the memory is in use, 10 what is in use grew between two looks, 11 it\n"
+	"is free but retained, 12 it is free but on pages shared with what is in use, 13 most\n"
+	"is not in glibc's heap, 1 the doctor could not tell, 2 it was called wrongly.\n\n"
 	"  cede doctor $(pidof server)\n"
+	"  cede doctor --watch 60 $(pidof server)\n"
+	"  cede doctor --compare before.snap after.snap\n"
 	"  cede doctor --json 4711 | jq .trim.bytes\n";
 
-static int exit_status(const struct patient *patient)
+/* Of the verdict, unless the report could not be written. */
+static int exit_status(enum verdict_kind verdict, int report_failed)
 {
 	static const int statuses[] = {
 		[VERDICT_LIVE] = COMMAND_OK, [VERDICT_RETENTION] = DOCTOR_RETENTION,
 		[VERDICT_FRAGMENTATION] = DOCTOR_FRAGMENTATION,
-		[VERDICT_NOT_GLIBC] = DOCTOR_NOT_GLIBC,
+		[VERDICT_NOT_GLIBC] = DOCTOR_NOT_GLIBC, [VERDICT_LEAK] = DOCTOR_LEAK,
 	};
 
-	return statuses[patient->verdict.kind];
+	return report_failed ? command_fail("the report could not be written") : statuses[verdict];
+}
+
+static struct verdict_limits limits_of(const struct doctor_options *options)
+{
+	return (struct verdict_limits){ (unsigned)options->share, (uint64_t)options->least };
+}
+
+static void patient_judge(struct patient *patient, const struct doctor_options *options)
+{
+	const struct verdict_limits limits = limits_of(options);
+
+	verdict_reach(&patient->model, &limits, patient->outcome == GLIBC_ABSENT ||
+	              patient->allocator.is_malloc, &patient->verdict);
 }
 
 static int patient_tell(struct patient *patient, const struct doctor_options *options)
 {
-	const struct verdict_limits limits = { (unsigned)options->share, (uint64_t)options->least };
-	int failed;
-
-	verdict_reach(&patient->model, &limits, patient->outcome == GLIBC_ABSENT ||
-	              patient->allocator.is_malloc, &patient->verdict);
-	failed = options->json ? doctor_report_json(stdout, patient) :
-	         doctor_report_text(stdout, patient);
-	return failed ? command_fail("the report could not be written") : exit_status(patient);
+	patient_judge(patient, options);
+	if (options->file && !options->json)
+		printf("%s, taken %s\n", options->file, moment(patient->taken).text);
+	return exit_status(patient->verdict.kind,
+	                   options->json ? doctor_report_json(stdout, patient) :
+	                   doctor_report_text(stdout, patient));
 }
 
-static int patient_visit(pid_t pid, const struct doctor_options *options)
+static int patient_load(struct patient *patient, const char *path)
 {
-	struct patient *patient = malloc(sizeof(*patient));
-	int result;
+	char why[SNAPSHOT_WHY];
 
-	if (!patient)
-		return command_fail("out of memory");
-	result = patient_examine(patient, pid);
-	if (result == COMMAND_OK)
-		result = patient_tell(patient, options);
-	patient_discharge(patient);
-	free(patient);
-	return result;
+	return snapshot_load(path, patient, why) ? COMMAND_OK : command_fail("%s: %s", path, why);
 }
 
-static int doctor_start(const char **rest, const struct doctor_options *options)
+static int comparison_tell(struct patient *before, struct patient *after,
+                           const struct doctor_options *options)
+{
+	const struct verdict_limits limits = limits_of(options);
+	const char *hindrance = comparison_hindrance(before, after);
+	struct comparison comparison;
+
+	if (hindrance)
+		return command_fail("the two cannot be compared: %s", hindrance);
+	patient_judge(before, options);
+	patient_judge(after, options);
+	comparison_fill(&comparison, before, after, &limits);
+	return exit_status(comparison.verdict,
+	                   options->json ? comparison_report_json(stdout, &comparison) :
+	                   comparison_report_text(stdout, &comparison));
+}
+
+/* --- one look or two --- */
+
+/* The looks' patients are empty; whoever called discharges them. */
+typedef int doctor_mode(struct patient looks[2], const char **rest,
+                        const struct doctor_options *options);
+
+static int doctor_look(struct patient looks[2], const char **rest,
+                       const struct doctor_options *options)
 {
 	pid_t pid;
 	int result = patient_named("doctor", rest, &pid);
 
-	if (result != COMMAND_OK)
-		return result;
+	if (result == COMMAND_OK)
+		result = patient_examine(&looks[0], pid);
+	return result == COMMAND_OK ? patient_tell(&looks[0], options) : result;
+}
+
+static int doctor_watch(struct patient looks[2], const char **rest,
+                        const struct doctor_options *options)
+{
+	pid_t pid;
+	int result = patient_named("doctor", rest, &pid);
+
+	if (result == COMMAND_OK)
+		result = patient_examine(&looks[0], pid);
+	if (result == COMMAND_OK)
+		result = watch_wait(pid, options->watch);
+	if (result == COMMAND_OK)
+		result = patient_examine(&looks[1], pid);
+	return result == COMMAND_OK ? comparison_tell(&looks[0], &looks[1], options) : result;
+}
+
+static int doctor_file(struct patient looks[2], const char **rest,
+                       const struct doctor_options *options)
+{
+	int result;
+
+	if (rest)
+		return command_misused("doctor: a file or a process, not both (see cede help doctor)");
+	result = patient_load(&looks[0], options->file);
+	return result == COMMAND_OK ? patient_tell(&looks[0], options) : result;
+}
+
+static int doctor_compare(struct patient looks[2], const char **rest,
+                          const struct doctor_options *options)
+{
+	int result;
+
+	if (!rest || !rest[1] || rest[2])
+		return command_misused("doctor: --compare takes two files of cede snapshot");
+	result = patient_load(&looks[0], rest[0]);
+	if (result == COMMAND_OK)
+		result = patient_load(&looks[1], rest[1]);
+	return result == COMMAND_OK ? comparison_tell(&looks[0], &looks[1], options) : result;
+}
+
+static int doctor_start(const char **rest, const struct doctor_options *options)
+{
+	bool is_watch = options->watch != UNWATCHED;
+	doctor_mode *mode = options->compare ? doctor_compare : options->file ? doctor_file :
+	                    is_watch ? doctor_watch : doctor_look;
+	struct patient *looks;
+	int result;
+
 	if (options->share < 1 || options->share > 100)
 		return command_misused("doctor: --share is a percentage from 1 to 100");
 	if (options->least < 0)
 		return command_misused("doctor: --least is a number of bytes");
-	return patient_visit(pid, options);
+	if (is_watch && options->watch < 1)
+		return command_misused("doctor: --watch is a number of seconds");
+	if (!!options->compare + !!options->file + is_watch > 1)
+		return command_misused("doctor: one of --file, --compare and --watch");
+	looks = calloc(2, sizeof(*looks));
+	if (!looks)
+		return command_fail("out of memory");
+	result = mode(looks, rest, options);
+	patient_discharge(&looks[0]);
+	patient_discharge(&looks[1]);
+	free(looks);
+	return result;
 }
 
 static int doctor_perform(int argc, const char **argv)
 {
 	struct doctor_options options = {
+		.watch = UNWATCHED,
 		.share = (int)VERDICT_LIMITS.share_percent, .least = (long long)VERDICT_LIMITS.bytes,
 	};
 	const struct poptOption table[] = {
 		{ "json", 0, POPT_ARG_NONE, &options.json, 0, "Write JSON (see docs/doctor.md)", NULL },
+		{ "file", 0, POPT_ARG_STRING, &options.file, 0, "Look at a file of cede snapshot", "FILE" },
+		{ "compare", 0, POPT_ARG_NONE, &options.compare, 0,
+		  "Tell what changed from one file of cede snapshot to another", NULL },
+		{ "watch", 0, POPT_ARG_INT, &options.watch, 0,
+		  "Look twice and tell what changed; Ctrl-C: the second look now", "SECONDS" },
 		{ "share", 0, POPT_ARG_INT | POPT_ARGFLAG_SHOW_DEFAULT, &options.share, 0,
-		  "Retention or fragmentation: from this share of the heap's resident memory on",
-		  "PERCENT" },
+		  "Retention or fragmentation: from this share of the heap's resident memory on; "
+		  "leak: when live memory grew by this share", "PERCENT" },
 		{ "least", 0, POPT_ARG_LONGLONG | POPT_ARGFLAG_SHOW_DEFAULT, &options.least, 0,
 		  "and from so much on", "BYTES" },
 		COMMAND_HELP_OPTION,
@@ -96,7 +204,7 @@ static int doctor_perform(int argc, const char **argv)
 	poptContext context = poptGetContext(NULL, argc, argv, table, 0);
 	int option, result;
 
-	poptSetOtherOptionHelp(context, "[option ...] PID");
+	poptSetOtherOptionHelp(context, "[option ...] PID | --file FILE | --compare FILE FILE");
 	option = poptGetNextOpt(context);
 	if (option == COMMAND_HELP_VALUE) {
 		command_help(context, doctor_about);
@@ -108,6 +216,7 @@ static int doctor_perform(int argc, const char **argv)
 	                         poptBadOption(context, POPT_BADOPTION_NOALIAS),
 	                         poptStrerror(option)) :
 	         doctor_start(poptGetArgs(context), &options);
+	free(options.file);
 	poptFreeContext(context);
 	return result;
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "command.h"
@@ -73,8 +74,7 @@ static bool is_arena_lost(const struct patient *patient, const struct memory *me
 	       allocator_is_glibc(memory) && patient->reading.break_bytes >= LOST_BYTES;
 }
 
-/* The program chose its names: nothing of them may reach a terminal but text. */
-static void text_clean(char *text)
+void patient_text_clean(char *text)
 {
 	for (; *text; text++)
 		if (*text < ' ' || *text > '~')
@@ -93,7 +93,33 @@ static void name_read(struct patient *patient)
 	if (file)
 		fclose(file);
 	patient->name[strcspn(patient->name, "\n")] = '\0';
-	text_clean(patient->name);
+	patient_text_clean(patient->name);
+}
+
+/* The 22nd field, after a name that may hold anything. */
+static uint64_t start_read(pid_t pid)
+{
+	char path[64], line[2048], *word;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	file = fopen(path, "re");
+	if (!file)
+		return 0;
+	line[fread(line, 1, sizeof(line) - 1, file)] = '\0';
+	fclose(file);
+	word = strrchr(line, ')');
+	for (int field = 2; word && field < 22; field++)
+		word = strchr(word + 1, ' ');
+	return word ? strtoull(word, NULL, 10) : 0;
+}
+
+static uint64_t now_read(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 static int memory_examine(struct patient *patient, struct memory *memory)
@@ -101,10 +127,12 @@ static int memory_examine(struct patient *patient, struct memory *memory)
 	if (allocator_word_bits(memory) == 32)
 		return command_fail("process %d is a 32-bit program, which cede cannot read",
 		                    patient->pid);
+	patient->started = start_read(patient->pid);
 	patient->outcome = glibc_read(memory, &patient->model, &patient->reading);
+	patient->taken = now_read();
 	allocator_find(memory, &patient->allocator);
-	text_clean(patient->allocator.file);
-	text_clean(patient->reading.why);
+	patient_text_clean(patient->allocator.file);
+	patient_text_clean(patient->reading.why);
 	if (is_arena_lost(patient, memory)) {
 		patient->outcome = GLIBC_CORRUPT;
 		snprintf(patient->reading.why, sizeof(patient->reading.why),

@@ -1,5 +1,5 @@
 /*
- * A live process and what was read of it, for the commands that look at its heap.
+ * A process and what was read of it, for the commands that look at its heap.
  * Layer: cli/doctor.  What goes wrong is told here, in words that help.
  */
 #ifndef CEDE_CLI_DOCTOR_PATIENT_H
@@ -12,9 +12,12 @@
 struct patient {
 	pid_t pid;
 	char name[64];                /* of the process, printable */
+	uint64_t started;             /* when, in clock ticks since the system's start */
+	uint64_t taken;               /* when it was read, in milliseconds since 1970 */
 	enum glibc_outcome outcome;   /* GLIBC_READ, or GLIBC_ABSENT: then no heap is there */
 	struct glibc_report reading;
 	struct allocator allocator;
+	char allocator_name[32];      /* what allocator.name points to, when loaded from a file */
 	struct model model;
 	struct verdict verdict;       /* the command's to reach */
 };
@@ -27,5 +30,8 @@ int patient_named(const char *command, const char **arguments, pid_t *pid);
  * either case the patient must be discharged. */
 int patient_examine(struct patient *patient, pid_t pid);
 void patient_discharge(struct patient *patient);
+
+/* Leaves printable characters: what others wrote must not steer a terminal. */
+void patient_text_clean(char *text);
 
 #endif

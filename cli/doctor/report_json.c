@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "command.h"
+#include "doctor/words.h"
 
 static void number(cJSON *object, const char *name, uint64_t value)
 {
@@ -163,6 +164,7 @@ int doctor_report_json(FILE *out, const struct patient *patient)
 	cJSON_AddStringToObject(root, "version", COMMAND_VERSION);
 	number(root, "pid", (uint64_t)patient->pid);
 	cJSON_AddStringToObject(root, "name", patient->name);
+	cJSON_AddStringToObject(root, "taken", moment(patient->taken).text);
 	cJSON_AddStringToObject(root, "verdict", verdict_kind_name(verdict->kind));
 	reading_add(root, patient);
 	resident_add(root, &verdict->account);

@@ -1,50 +1,11 @@
 #include "doctor/report.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <string.h>
 
+#include "doctor/words.h"
+
 #define PINNING_CLASSES 3
-
-/* --- words --- */
-
-struct text {
-	char text[32];
-};
-
-static struct text amount(uint64_t bytes)
-{
-	struct text amount;
-
-	if (bytes < 10000)
-		snprintf(amount.text, sizeof(amount.text), "%" PRIu64 " bytes", bytes);
-	else if (bytes < 1000000)
-		snprintf(amount.text, sizeof(amount.text), "%.0f kB", (double)bytes / 1e3);
-	else
-		snprintf(amount.text, sizeof(amount.text), "%.1f MB", (double)bytes / 1e6);
-	return amount;
-}
-
-static const char *plural(uint64_t count)
-{
-	return count == 1 ? "" : "s";
-}
-
-static unsigned percent(uint64_t part, uint64_t whole)
-{
-	return whole ? (unsigned)((200 * part + whole) / (2 * whole)) : 0;
-}
-
-static void row(FILE *out, uint64_t bytes, const char *name, const char *format, ...)
-{
-	va_list args;
-
-	fprintf(out, "  %12.1f  %-16s", (double)bytes / 1e6, name);
-	va_start(args, format);
-	vfprintf(out, format, args);
-	va_end(args);
-	fputc('\n', out);
-}
 
 /* --- the verdict --- */
 

@@ -171,6 +171,19 @@ static void sparse(const long *numbers)
 	step("freed");
 }
 
+/* So many blocks, then more, all of them kept. */
+static void growing(const long *numbers)
+{
+	long count = 0;
+
+	step("start");
+	for (int i = 0; i < 2; i++) {
+		for (; count < numbers[i]; count++)
+			take(1000);
+		step(i ? "grown" : "begun");
+	}
+}
+
 /* --- the break in others' hands --- */
 
 static void foreign(const long *numbers)
@@ -638,6 +651,7 @@ static const struct {
 	void (*perform)(const long *numbers);
 } scenarios[] = {
 	{ "blocks", blocks }, { "list", list }, { "pin", pin }, { "sparse", sparse },
+	{ "growing", growing },
 	{ "foreign", foreign }, { "blocked", blocked }, { "threads", threads },
 	{ "chance", chance }, { "orphan", orphan }, { "shape", shape }, { "churn", churn },
 	{ "broken", broken },

@@ -1,0 +1,28 @@
+/*
+ * A patient in a file, to be examined elsewhere or later, or to be compared with
+ * another.  Layer: cli/doctor.  The format is described in docs/snapshot.md.
+ *
+ * It holds where blocks are and what became of them, never what is in them.  A file is
+ * hostile until it is loaded: no size in it is believed before the file is seen to be
+ * large enough for it, and a loaded model keeps its invariants (model_check).
+ */
+#ifndef CEDE_CLI_DOCTOR_SNAPSHOT_H
+#define CEDE_CLI_DOCTOR_SNAPSHOT_H
+
+#include "doctor/patient.h"
+
+#define SNAPSHOT_WHY 200
+
+/*
+ * Writes all but the verdict to the open descriptor, and closes it.  Returns whether all
+ * is written; else `why` tells what failed.
+ */
+bool snapshot_save(int descriptor, struct patient *patient, char why[SNAPSHOT_WHY]);
+
+/*
+ * Fills a patient, all but the verdict.  Returns false after `why` tells what is wrong with
+ * the file.  In either case the patient must be discharged.
+ */
+bool snapshot_load(const char *path, struct patient *patient, char why[SNAPSHOT_WHY]);
+
+#endif
