@@ -294,7 +294,7 @@ class Errors(Case):
         with Target(TARGET, "list", 10) as target:
             self.take(target, "heap")
         size = os.stat(path).st_size
-        self.assert_says(self.snapshot(target.pid, path), 1, "there is no process")
+        self.assert_says(self.snapshot(target.pid, path), 1, "no process has the number")
         self.assertEqual(os.stat(path).st_size, size)
 
 
