@@ -218,7 +218,10 @@ static void cures_print(FILE *out, const struct patient *patient)
 	char line[80];
 
 	fprintf(out, "\nWhat helps\n");
-	advice(out, verdict->trim.bytes, "malloc_trim(0);", "gives back now:");
+	/* To the byte, as it can be checked. */
+	if (verdict->trim.bytes)
+		fprintf(out, "  %-52s gives back now: %s (%" PRIu64 ")\n", "malloc_trim(0);",
+		        amount(verdict->trim.bytes).text, verdict->trim.bytes);
 	for (size_t i = 0; i < verdict->gate_count; i++) {
 		const char *setting = gate_cure(&verdict->gates[i]);
 
