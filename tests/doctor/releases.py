@@ -60,7 +60,8 @@ def link(root, folder):
         ["gcc", "-O2", "-fno-builtin", "-D_GNU_SOURCE", "-nostdinc", "-isystem", compiler,
          "-isystem", include, "-isystem", include + "/x86_64-linux-gnu", "-idirafter",
          "/usr/include", "-idirafter", "/usr/include/x86_64-linux-gnu", "-nostdlib", "-no-pie",
-         "-o", program, find(root, "crt1.o"), find(root, "crti.o"), HERE + "/target.c",
+         "-o", program, find(root, "crt1.o"), find(root, "crti.o"), *glob.glob(HERE + "/target*.c"),
+         "-I" + os.path.dirname(HERE),
          "-Wl,--start-group", *libraries, "-lgcc", "-Wl,--end-group", find(root, "crtn.o")],
         check=True)
     return program

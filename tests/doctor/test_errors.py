@@ -139,6 +139,13 @@ class Processes(Case):
         self.assertNotIn("\x1b", result.stdout)
         self.assertTrue(result.stdout.startswith("a?[2J"), result.stdout[:20])
 
+    def test_cannot_be_stopped(self):
+        with Target(TARGET, "waiting", 5) as target:
+            self.assert_says(support.run(COMMAND, target.pid), 1, "does not stop")
+            target.read_step()
+            self.assertEqual(target.step, "went")
+            self.assertEqual(support.findings(COMMAND, target.pid)["verdict"], "live")
+
     @unittest.skipIf(os.geteuid(), "needs root")
     def test_contained(self):
         """A libc that this root's names do not lead to."""
