@@ -1,5 +1,7 @@
 #include "doctor/account.h"
 
+#include "doctor/page.h"
+
 #define EXACT_CLASSES 64           /* 16, 32, ..., 1024 */
 #define EXACT_BYTES 1024
 
@@ -20,50 +22,12 @@ static uint64_t class_bytes(size_t class)
 	       2ul * EXACT_BYTES << (class - EXACT_CLASSES);
 }
 
-/* A page and the blocks on it. */
-struct page {
-	uint64_t begin, end;         /* cut to its region */
-	size_t first, last;
-	uint64_t bytes[MODEL_STATES];
-	size_t live_blocks;
-};
-
-static void page_fill(const struct model *model, const struct model_region *region,
-                      struct page *page)
-{
-	size_t end = region->first_block + region->block_count;
-
-	page->live_blocks = 0;
-	for (int state = 0; state < MODEL_STATES; state++)
-		page->bytes[state] = 0;
-	for (page->last = page->first; page->last < end; page->last++) {
-		uint64_t begin = model_block_address(model, page->last);
-		uint64_t stop = model_block_end(model, region, page->last);
-		enum model_state state = model_block_state(model, page->last);
-
-		page->bytes[state] += (stop < page->end ? stop : page->end) -
-		                      (begin > page->begin ? begin : page->begin);
-		page->live_blocks += state == MODEL_LIVE;
-		if (stop >= page->end)
-			break;
-	}
-}
-
-static uint64_t page_free_bytes(const struct page *page)
-{
-	uint64_t bytes = 0;
-
-	for (int state = MODEL_CACHED; state <= MODEL_TOP; state++)
-		bytes += page->bytes[state];
-	return bytes;
-}
-
 /* Divides the free bytes of a page among the live blocks on it. */
 static void page_blame(const struct model *model, const struct model_region *region,
-                       const struct page *page, uint64_t free_bytes, struct account *account)
+                       const struct page *page, struct account *account)
 {
-	uint64_t share = free_bytes / page->live_blocks;
-	uint64_t rest = free_bytes % page->live_blocks;
+	uint64_t share = page->free_bytes / page->live_blocks;
+	uint64_t rest = page->free_bytes % page->live_blocks;
 
 	for (size_t block = page->first; block <= page->last; block++) {
 		uint64_t begin = model_block_address(model, block);
@@ -81,12 +45,10 @@ static void page_blame(const struct model *model, const struct model_region *reg
 static void page_add(const struct model *model, const struct model_region *region,
                      const struct page *page, struct account *account)
 {
-	uint64_t free_bytes = page_free_bytes(page);
-	bool whole = free_bytes == page->end - page->begin;
-	enum model_page state = model_page_at(model, region, page->begin);
+	bool whole = page_is_free(page);
 
 	for (int i = 0; i < MODEL_STATES; i++) {
-		if (state != MODEL_RESIDENT) {
+		if (page->state != MODEL_RESIDENT) {
 			account->absent[i] += page->bytes[i];
 			continue;
 		}
@@ -96,31 +58,22 @@ static void page_add(const struct model *model, const struct model_region *regio
 			account->shared[i] += whole ? 0 : page->bytes[i];
 		}
 	}
-	if (state != MODEL_RESIDENT)
+	if (page->state != MODEL_RESIDENT)
 		return;
 	account->heap_bytes += page->end - page->begin;
 	if (region->kind == MODEL_MAPPED)
 		account->mapped_bytes += page->bytes[MODEL_LIVE];
-	if (!whole && free_bytes && page->live_blocks)
-		page_blame(model, region, page, free_bytes, account);
+	if (!whole && page->free_bytes && page->live_blocks)
+		page_blame(model, region, page, account);
 }
 
 static void region_add(const struct model *model, const struct model_region *region,
                        struct account *account)
 {
-	struct page page = { .begin = region->begin, .first = region->first_block };
+	struct page page = { 0 };
 
-	for (; page.begin < region->end; page.begin = page.end) {
-		page.end = (page.begin / MODEL_PAGE + 1) * MODEL_PAGE;
-		if (page.end > region->end)
-			page.end = region->end;
-		page_fill(model, region, &page);
+	while (page_next(model, region, &page))
 		page_add(model, region, &page, account);
-		page.first = page.last;
-		/* The next page begins in this block, unless the block ends with the page. */
-		if (page.end < region->end && model_block_end(model, region, page.last) == page.end)
-			page.first++;
-	}
 }
 
 static void blocks_count(const struct model *model, const struct model_region *region,
