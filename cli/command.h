@@ -31,6 +31,7 @@ struct command {
 extern const struct command command_run;
 extern const struct command command_doctor;
 extern const struct command command_snapshot;
+extern const struct command command_map;
 extern const struct command command_lab;
 extern const struct command command_stats;
 

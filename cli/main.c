@@ -10,6 +10,7 @@ static const struct command *const commands[] = {
 	&command_run,
 	&command_doctor,
 	&command_snapshot,
+	&command_map,
 	&command_lab,
 	&command_stats,
 };
