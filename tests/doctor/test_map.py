@@ -353,7 +353,7 @@ class Errors(Case):
 
     def test_nobody(self):
         self.assert_says(run("-o", os.path.join(self.folder, "a.svg"), 2 ** 22 + 1), 1,
-                         "there is no process")
+                         "no process", str(2 ** 22 + 1))
 
     def test_no_heap(self):
         path = os.path.join(self.folder, "heap.svg")
