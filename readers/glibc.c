@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "readers/gather.h"
 #include "readers/glibc_lists.h"
 #include "readers/glibc_walk.h"
 
@@ -22,6 +23,7 @@
 struct look {
 	struct memory *memory;
 	struct model *model;
+	struct words *words;       /* NULL when not wanted */
 	struct stop stop;
 	struct glibc glibc;
 	struct glibc_state state;
@@ -127,6 +129,18 @@ static enum glibc_copied heap_copy(struct look *look)
 	return result;
 }
 
+/* A chunk's user has what lies 16 bytes behind it, to as far beyond its end. */
+static enum glibc_copied words_copy(struct look *look)
+{
+	const struct gather gather = {
+		.memory = look->memory, .stop = &look->stop, .model = look->model,
+		.lead = GLIBC_LINKS, .own_begin = look->glibc.main_arena,
+		.own_end = look->glibc.main_arena + look->glibc.layout->state_bytes,
+	};
+
+	return gather_words(&gather, look->words) ? GLIBC_COPIED : GLIBC_NO_MEMORY;
+}
+
 /* Everything that is read of the stopped process. */
 static int process_copy(struct look *look, enum glibc_copied *copied)
 {
@@ -144,6 +158,8 @@ static int process_copy(struct look *look, enum glibc_copied *copied)
 			error = memory_map(look->memory);
 		if (!error)
 			*copied = heap_copy(look);
+		if (!error && *copied == GLIBC_COPIED && look->words)
+			*copied = words_copy(look);
 	}
 	if (!error && *copied == GLIBC_COPIED)
 		mappings_add(look->memory, look->model, &look->report->break_bytes);
@@ -236,7 +252,13 @@ static enum glibc_outcome looks_take(struct look *look)
 enum glibc_outcome glibc_read(struct memory *memory, struct model *model,
                               struct glibc_report *report)
 {
-	struct look look = { .memory = memory, .model = model, .report = report };
+	return glibc_read_words(memory, model, NULL, report);
+}
+
+enum glibc_outcome glibc_read_words(struct memory *memory, struct model *model,
+                                    struct words *words, struct glibc_report *report)
+{
+	struct look look = { .memory = memory, .model = model, .words = words, .report = report };
 	enum glibc_outcome outcome;
 
 	*report = (struct glibc_report){ 0 };

@@ -10,6 +10,7 @@
 #define CEDE_READERS_GLIBC_H
 
 #include "model/model.h"
+#include "model/words.h"
 #include "readers/memory.h"
 
 enum glibc_outcome {
@@ -35,5 +36,10 @@ struct glibc_report {
  * afterwards those of the last stop. */
 enum glibc_outcome glibc_read(struct memory *memory, struct model *model,
                               struct glibc_report *report);
+
+/* The same, and what leads to the blocks: the process waits longer, by some half a
+ * second for each GiB of memory that it uses. */
+enum glibc_outcome glibc_read_words(struct memory *memory, struct model *model,
+                                    struct words *words, struct glibc_report *report);
 
 #endif

@@ -1,12 +1,14 @@
 #include "readers/stop.h"
 
 #include <dirent.h>
+#include <elf.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ptrace.h>
+#include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -110,6 +112,7 @@ static bool thread_look(struct stop_thread *thread, int status)
 		return false;
 	thread->thread_pointer = registers.fs_base;
 	thread->instruction_pointer = registers.rip;
+	thread->stack_pointer = registers.rsp;
 	thread->call = (long)registers.orig_rax;
 	return true;
 }
@@ -179,6 +182,25 @@ int stop_step(struct stop *stop, pid_t pid, size_t index)
 	ptrace(PTRACE_INTERRUPT, thread.id, NULL, NULL);
 	error = threads_wait(stop, stop->count - 1, now_milliseconds() + WAIT_MILLISECONDS);
 	return error ? error : threads_stop(stop, pid);
+}
+
+size_t stop_registers(const struct stop_thread *thread, uint64_t *words, size_t most)
+{
+	static const long sets[] = { NT_PRSTATUS, NT_X86_XSTATE, NT_PRFPREG };
+	size_t count = 0;
+
+	/* The state with all vectors, or else the older one that has the first of them.  A
+	 * thread in a system call came there by a function, which need not keep vectors. */
+	for (size_t i = 0; i < (thread->call < 0 ? sizeof(sets) / sizeof(*sets) : 1); i++) {
+		struct iovec set = { words + count, (most - count) * sizeof(*words) };
+
+		if (ptrace(PTRACE_GETREGSET, thread->id, (void *)sets[i], &set) != 0)
+			continue;
+		count += set.iov_len / sizeof(*words);
+		if (sets[i] == NT_X86_XSTATE)
+			break;
+	}
+	return count;
 }
 
 void stop_end(struct stop *stop)

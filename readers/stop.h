@@ -21,7 +21,7 @@ struct stop_thread {
 	int signal;              /* that was on its way to it; it gets it when it goes on */
 	bool by_user;            /* it was stopped before we came, and must stay so */
 	uint64_t thread_pointer; /* fs_base: thread-local data lies below */
-	uint64_t instruction_pointer;
+	uint64_t instruction_pointer, stack_pointer;
 	long call;               /* the number of the system call it is in, or -1 */
 };
 
@@ -44,5 +44,9 @@ void stop_end(struct stop *stop);
  * change.  Returns as stop_begin does, but leaves to stop_end what a failure leaves.
  */
 int stop_step(struct stop *stop, pid_t pid, size_t index);
+
+/* The registers of a stopped thread as words, of use to it now: general ones, and vectors
+ * unless it is in a system call.  Returns how many. */
+size_t stop_registers(const struct stop_thread *thread, uint64_t *words, size_t most);
 
 #endif
