@@ -49,3 +49,15 @@ void verdict_reach(const struct model *model, const struct verdict_limits *limit
 	if (is_elsewhere(&verdict->account, limits, other_allocator, verdict->kind))
 		verdict->kind = VERDICT_NOT_GLIBC;
 }
+
+void verdict_weigh_leaks(const struct leaks *leaks, const struct verdict_limits *limits,
+                         struct verdict *verdict)
+{
+	const struct account *account = &verdict->account;
+	uint64_t other = verdict->kind == VERDICT_RETENTION ? account->whole_bytes :
+	                 verdict->kind == VERDICT_FRAGMENTATION ? account->shared_bytes : 0;
+
+	if (verdict->kind != VERDICT_NOT_GLIBC && leaks->lost_bytes >= other &&
+	    exceeds(limits, leaks->lost_bytes, account->heap_bytes))
+		verdict->kind = VERDICT_LEAK;
+}

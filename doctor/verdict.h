@@ -6,13 +6,15 @@
 #define CEDE_DOCTOR_VERDICT_H
 
 #include "doctor/gates.h"
+#include "doctor/leaks.h"
 
 enum verdict_kind {
 	VERDICT_LIVE,            /* the program uses it, or too little to speak of is held */
 	VERDICT_RETENTION,       /* free, on pages without use: it could go back */
 	VERDICT_FRAGMENTATION,   /* free, but on pages that live blocks share */
 	VERDICT_NOT_GLIBC,       /* most of it is not in glibc's heap */
-	VERDICT_LEAK             /* it grew while it was live: see compare.h */
+	VERDICT_LEAK             /* in use, but nothing leads to it; or it grew between two
+	                            looks (compare.h) */
 };
 
 /* "live", "retention", "fragmentation", "not glibc", "leak" */
@@ -38,5 +40,9 @@ struct verdict {
  * process has another malloc than glibc's. */
 void verdict_reach(const struct model *model, const struct verdict_limits *limits,
                    bool other_allocator, struct verdict *verdict);
+
+/* Makes a verdict that has been reached one of a leak, when what is lost weighs more. */
+void verdict_weigh_leaks(const struct leaks *leaks, const struct verdict_limits *limits,
+                         struct verdict *verdict);
 
 #endif
