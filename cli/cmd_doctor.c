@@ -20,7 +20,7 @@ enum doctor_exit {
 #define UNWATCHED INT_MIN
 
 struct doctor_options {
-	int json, compare;
+	int json, compare, leaks;
 	char *file;
 	int watch;                   /* seconds, or UNWATCHED */
 	int share;                   /* percent */
@@ -31,10 +31,11 @@ static const char doctor_about[] =
 	"Reads the heap of a process that runs on glibc's malloc, as it runs: nothing is\n"
 	"loaded into it and nothing changed.  It is stopped for some tens of milliseconds;\n"
 	"whatever happens to this command, it then runs on.\n\n"
-	"Exit status: 0 the memory is in use, 10 what is in use grew between two looks, 11 it\n"
-	"is free but retained, 12 it is free but on pages shared with what is in use, 13 most\n"
-	"is not in glibc's heap, 1 the doctor could not tell, 2 it was called wrongly.\n\n"
+	"Exit status: 0 the memory is in use, 10 it is lost (--leaks) or grew between two looks,\n"
+	"11 it is free but retained, 12 it is free but on pages shared with what is in use,\n"
+	"13 most is not in glibc's heap, 1 the doctor could not tell, 2 it was called wrongly.\n\n"
 	"  cede doctor $(pidof server)\n"
+	"  cede doctor --leaks $(pidof server)\n"
 	"  cede doctor --watch 60 $(pidof server)\n"
 	"  cede doctor --compare before.snap after.snap\n"
 	"  cede doctor --json 4711 | jq .trim.bytes\n";
@@ -62,6 +63,8 @@ static void patient_judge(struct patient *patient, const struct doctor_options *
 
 	verdict_reach(&patient->model, &limits, patient->outcome == GLIBC_ABSENT ||
 	              patient->allocator.is_malloc, &patient->verdict);
+	if (patient->leaks_wanted)
+		verdict_weigh_leaks(&patient->leaks, &limits, &patient->verdict);
 }
 
 static int patient_tell(struct patient *patient, const struct doctor_options *options)
@@ -111,7 +114,7 @@ static int doctor_look(struct patient looks[2], const char **rest,
 	int result = patient_named("doctor", rest, &pid);
 
 	if (result == COMMAND_OK)
-		result = patient_examine(&looks[0], pid);
+		result = patient_examine(&looks[0], pid, options->leaks);
 	return result == COMMAND_OK ? patient_tell(&looks[0], options) : result;
 }
 
@@ -122,11 +125,11 @@ static int doctor_watch(struct patient looks[2], const char **rest,
 	int result = patient_named("doctor", rest, &pid);
 
 	if (result == COMMAND_OK)
-		result = patient_examine(&looks[0], pid);
+		result = patient_examine(&looks[0], pid, false);
 	if (result == COMMAND_OK)
 		result = watch_wait(pid, options->watch);
 	if (result == COMMAND_OK)
-		result = patient_examine(&looks[1], pid);
+		result = patient_examine(&looks[1], pid, false);
 	return result == COMMAND_OK ? comparison_tell(&looks[0], &looks[1], options) : result;
 }
 
@@ -168,6 +171,8 @@ static int doctor_start(const char **rest, const struct doctor_options *options)
 		return command_misused("doctor: --least is a number of bytes");
 	if (is_watch && options->watch < 1)
 		return command_misused("doctor: --watch is a number of seconds");
+	if (options->leaks && mode != doctor_look)
+		return command_misused("doctor: --leaks looks at a live process, once");
 	if (!!options->compare + !!options->file + is_watch > 1)
 		return command_misused("doctor: one of --file, --compare and --watch");
 	looks = calloc(2, sizeof(*looks));
@@ -188,6 +193,8 @@ static int doctor_perform(int argc, const char **argv)
 	};
 	const struct poptOption table[] = {
 		{ "json", 0, POPT_ARG_NONE, &options.json, 0, "Write JSON (see docs/doctor.md)", NULL },
+		{ "leaks", 0, POPT_ARG_NONE, &options.leaks, 0,
+		  "Look for blocks in use that nothing leads to any more", NULL },
 		{ "file", 0, POPT_ARG_STRING, &options.file, 0, "Look at a file of cede snapshot", "FILE" },
 		{ "compare", 0, POPT_ARG_NONE, &options.compare, 0,
 		  "Tell what changed from one file of cede snapshot to another", NULL },

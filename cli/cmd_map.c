@@ -57,7 +57,7 @@ static int map_start(const char **rest, const char *path)
 	patient = malloc(sizeof(*patient));
 	if (!patient)
 		return command_fail("out of memory");
-	result = patient_examine(patient, pid);
+	result = patient_examine(patient, pid, false);
 	if (result == COMMAND_OK)
 		result = patient_draw(patient, path);
 	patient_discharge(patient);

@@ -38,7 +38,7 @@ static int process_write(pid_t pid, const char *path)
 
 	if (!patient)
 		return command_fail("out of memory");
-	result = patient_examine(patient, pid);
+	result = patient_examine(patient, pid, false);
 	if (result == COMMAND_OK)
 		result = patient_write(patient, path);
 	patient_discharge(patient);

@@ -122,13 +122,29 @@ static uint64_t now_read(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-static int memory_examine(struct patient *patient, struct memory *memory)
+static void heap_read(struct patient *patient, bool leaks)
 {
+	struct words words = { 0 };
+
+	patient->outcome = glibc_read_words(&patient->memory, &patient->model,
+	                                    leaks ? &words : NULL, &patient->reading);
+	patient->leaks_wanted = leaks && patient->outcome == GLIBC_READ;
+	if (patient->leaks_wanted && !leaks_find(&patient->model, &words, &patient->leaks)) {
+		patient->outcome = GLIBC_FAILED;
+		patient->reading.error = ENOMEM;
+	}
+	words_free(&words);
+}
+
+static int memory_examine(struct patient *patient, bool leaks)
+{
+	struct memory *memory = &patient->memory;
+
 	if (allocator_word_bits(memory) == 32)
 		return command_fail("process %d is a 32-bit program, which cede cannot read",
 		                    patient->pid);
 	patient->started = start_read(patient->pid);
-	patient->outcome = glibc_read(memory, &patient->model, &patient->reading);
+	heap_read(patient, leaks);
 	patient->taken = now_read();
 	allocator_find(memory, &patient->allocator);
 	patient_text_clean(patient->allocator.file);
@@ -142,24 +158,25 @@ static int memory_examine(struct patient *patient, struct memory *memory)
 	       COMMAND_OK : outcome_fail(patient);
 }
 
-int patient_examine(struct patient *patient, pid_t pid)
+int patient_examine(struct patient *patient, pid_t pid, bool leaks)
 {
-	struct memory memory;
-	int error, result;
+	int error;
 
-	*patient = (struct patient){ .pid = pid };
-	error = memory_open(&memory, pid);
+	memset(patient, 0, sizeof(*patient));
+	patient->pid = pid;
+	error = memory_open(&patient->memory, pid);
 	if (error)
 		return errno_fail(pid, error);
+	patient->is_open = true;
 	name_read(patient);
-	result = memory_examine(patient, &memory);
-	memory_close(&memory);
-	return result;
+	return memory_examine(patient, leaks);
 }
 
 void patient_discharge(struct patient *patient)
 {
 	model_free(&patient->model);
+	if (patient->is_open)
+		memory_close(&patient->memory);
 }
 
 int patient_named(const char *command, const char **arguments, pid_t *named)

@@ -20,15 +20,19 @@ struct patient {
 	char allocator_name[32];      /* what allocator.name points to, when loaded from a file */
 	struct model model;
 	struct verdict verdict;       /* the command's to reach */
+	bool leaks_wanted;
+	struct leaks leaks;           /* when wanted, and a heap is there */
+	bool is_open;
+	struct memory memory;         /* of the process while it is open: what lost blocks hold */
 };
 
 /* The process id that is a command's only argument.  Returns COMMAND_OK, or what
  * command_misused gave. */
 int patient_named(const char *command, const char **arguments, pid_t *pid);
 
-/* Reads the process.  Returns COMMAND_OK, or COMMAND_FAILED after it said why.  In
+/* Reads the process, and looks for lost blocks if told to.  Returns COMMAND_OK, or COMMAND_FAILED after it said why.  In
  * either case the patient must be discharged. */
-int patient_examine(struct patient *patient, pid_t pid);
+int patient_examine(struct patient *patient, pid_t pid, bool leaks);
 void patient_discharge(struct patient *patient);
 
 /* Leaves printable characters: what others wrote must not steer a terminal. */

@@ -5,6 +5,7 @@
 #ifndef CEDE_CLI_DOCTOR_REPORT_H
 #define CEDE_CLI_DOCTOR_REPORT_H
 
+#include <cJSON.h>
 #include <stdio.h>
 
 #include "doctor/patient.h"
@@ -12,5 +13,10 @@
 /* Each returns 0, or -1 when memory or `out` failed. */
 int doctor_report_text(FILE *out, const struct patient *patient);
 int doctor_report_json(FILE *out, const struct patient *patient);
+
+/* Their parts on lost blocks; the sentence is that of a verdict. */
+void doctor_leaks_sentence(FILE *out, const struct patient *patient);
+void doctor_leaks_text(FILE *out, const struct patient *patient);
+void doctor_leaks_json(cJSON *root, const struct patient *patient);
 
 #endif

@@ -1,6 +1,5 @@
 #include "doctor/report.h"
 
-#include <cJSON.h>
 #include <stdlib.h>
 
 #include "command.h"
@@ -178,6 +177,8 @@ int doctor_report_json(FILE *out, const struct patient *patient)
 		arenas_add(root, &patient->model);
 		caches_add(root, &patient->model);
 		classes_add(root, &verdict->account);
+		if (patient->leaks_wanted)
+			doctor_leaks_json(root, patient);
 	}
 	text = cJSON_PrintUnformatted(root);
 	cJSON_Delete(root);

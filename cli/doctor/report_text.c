@@ -72,11 +72,15 @@ static void verdict_print(FILE *out, const struct patient *patient)
 	case VERDICT_NOT_GLIBC:
 		elsewhere_print(out, patient);
 		break;
+	case VERDICT_LEAK:
+		doctor_leaks_sentence(out, patient);
+		break;
 	default:
 		fprintf(out, "Of the %s that its heap holds, the program uses %s.\n", heap.text,
 		        amount(account->resident[MODEL_LIVE]).text);
 	}
-	if (verdict->gate_count && verdict->kind != VERDICT_NOT_GLIBC) {
+	if (verdict->gate_count && verdict->kind != VERDICT_NOT_GLIBC &&
+	    verdict->kind != VERDICT_LEAK) {
 		fprintf(out, "What holds most, %s: ", amount(verdict->gates[0].held_bytes).text);
 		gate_print(out, patient, &verdict->gates[0]);
 		fputs(".\n", out);
@@ -263,6 +267,8 @@ int doctor_report_text(FILE *out, const struct patient *patient)
 	if (patient->outcome == GLIBC_READ) {
 		free_print(out, patient);
 		pins_print(out, patient);
+		if (patient->leaks_wanted)
+			doctor_leaks_text(out, patient);
 		if (patient->verdict.kind == VERDICT_RETENTION ||
 		    patient->verdict.kind == VERDICT_FRAGMENTATION)
 			cures_print(out, patient);

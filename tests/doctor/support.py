@@ -8,7 +8,7 @@ import time
 PAGE = 4096
 FIELDS = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "fsmblks", "uordblks", "fordblks",
           "keepcost")
-VERDICTS = {"live": 0, "retention": 11, "fragmentation": 12, "not glibc": 13}
+VERDICTS = {"live": 0, "leak": 10, "retention": 11, "fragmentation": 12, "not glibc": 13}
 
 
 def environment(**settings):

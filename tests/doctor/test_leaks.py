@@ -1,0 +1,220 @@
+"""cede doctor --leaks: what was lost on purpose is found, and nothing else.
+
+    test_leaks.py COMMAND LEAKER [CASE ...]
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+import support
+from support import Target
+
+COMMAND = LEAKER = None
+LIBC = "/lib/x86_64-linux-gnu/libc.so.6"
+
+
+class Case(unittest.TestCase):
+    maxDiff = None
+
+    def look(self, pid):
+        found = support.findings(COMMAND, pid, "--leaks")
+        leaks = found["leaks"]
+        self.assertEqual(leaks["lost_bytes"],
+                         leaks["definite"]["bytes"] + leaks["indirect"]["bytes"])
+        for kind in ("definite", "indirect"):
+            for unit in ("blocks", "bytes"):
+                self.assertEqual(sum(c[kind][unit] for c in leaks["classes"]),
+                                 leaks[kind][unit])
+        live = sum(c["live_blocks"] for c in found["classes"])
+        self.assertEqual(live, sum(leaks[kind]["blocks"]
+                                   for kind in ("definite", "indirect", "reached")))
+        return found
+
+    def check_lost(self, target):
+        """All that the target says it has lost, and only that."""
+        found = self.look(target.pid)
+        leaks = found["leaks"]
+        self.assertEqual(
+            {"blocks": leaks["definite"]["blocks"], "bytes": leaks["definite"]["bytes"],
+             "indirect_blocks": leaks["indirect"]["blocks"],
+             "indirect_bytes": leaks["indirect"]["bytes"]}, target.info)
+        return found
+
+    def check_none(self, pid, blocks):
+        leaks = self.look(pid)["leaks"]
+        self.assertGreater(leaks["reached"]["blocks"], blocks)
+        self.assertEqual((leaks["lost_bytes"], leaks["classes"]), (0, []))
+
+
+class Lost(Case):
+    def test_planted(self):
+        for seed in range(1, 6):
+            with self.subTest(seed), Target(LEAKER, "planted", 2000, seed) as target:
+                self.assertEqual(target.info["blocks"], 2000)
+                self.check_lost(target)
+
+    def test_planted_by_threads(self):
+        for threads in (1, 4, 16):
+            with self.subTest(threads), Target(LEAKER, "threads", threads) as target:
+                self.assertEqual(target.info["blocks"], 200 * threads)
+                self.check_lost(target)
+
+    def test_groups(self):
+        with Target(LEAKER, "groups", 1000) as target:
+            self.assertEqual((target.info["blocks"], target.info["indirect_blocks"]), (5, 4007))
+            found = self.check_lost(target)
+            samples = found["leaks"]["classes"][0]["samples"]
+            self.assertEqual(len(samples), 3)
+            # A node: the next one's address, and nothing.
+            self.assertEqual(samples[0]["bytes"][16:32], "0" * 16)
+
+    def test_what_does_not_lead(self):
+        """Freed blocks, the bins' own links, stacks below their pointers."""
+        with Target(LEAKER, "dead") as target:
+            self.assertEqual(target.info["blocks"], 100)
+            self.check_lost(target)
+
+    def test_verdict(self):
+        with Target(LEAKER, "planted", 2000, 2) as target:
+            found = self.check_lost(target)
+            self.assertEqual(found["verdict"], "leak")
+            self.assertEqual(support.findings(COMMAND, target.pid)["verdict"], "live")
+            self.assertEqual(support.findings(COMMAND, target.pid, "--leaks", "--share", 90)
+                             ["verdict"], "live")
+            self.assertEqual(support.findings(COMMAND, target.pid, "--leaks", "--least",
+                                              100 << 20)["verdict"], "live")
+            text = support.run(COMMAND, "--leaks", target.pid)
+            self.assertEqual(text.returncode, 10)
+            self.assertRegex(text.stdout, r"The program has lost 19\.8 MB of")
+            self.assertRegex(text.stdout, r"The largest group, [0-9.]+ MB: \d+ blocks of up to")
+            self.assertRegex(text.stdout, r"definitely +2000 blocks")
+            self.assertRegex(text.stdout, r'at 0x[0-9a-f]+ "aaaaaaaaaaaaaaaa')
+
+
+class Reached(Case):
+    def test_places(self):
+        """Blocks that one place alone leads to, of each kind that there is."""
+        with Target(LEAKER, "places") as target:
+            self.check_none(target.pid, 250)
+
+    def test_list_of_the_article(self):
+        """480,000 bytes in 20,000 blocks, and valgrind too finds none of them lost."""
+        with Target(os.environ["DOCTOR_TARGET"], "list", 20000) as target:
+            target.go()
+            target.go()
+            self.assertEqual(target.step, "freed")
+            found = self.look(target.pid)["leaks"]
+            self.assertEqual(found["lost_bytes"], 0)
+            self.assertEqual(found["reached"]["blocks"], 20000)
+
+    def test_many(self):
+        with Target(LEAKER, "many", 1000000, 1) as target:
+            self.check_none(target.pid, 999999)
+
+
+PYTHON = """
+import collections, decimal, json, sqlite3, sys, threading
+kept = [[str(i) * (i % 50), {i: bytes(i % 3000)}] for i in range(20000)]
+del kept[::3]
+numbers = collections.OrderedDict((i, decimal.Decimal(i)) for i in range(10000))
+event = threading.Event()
+for i in range(4):
+    threading.Thread(target=event.wait, daemon=True).start()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+SQL = """create table t(a integer primary key, b text);
+insert into t with recursive c(x) as (select 1 union all select x + 1 from c where x < 50000)
+    select x, hex(randomblob(x % 50)) from c;
+create index i on t(b);
+select 'ready';
+"""
+
+
+class Healthy(Case):
+    """Programs that have lost nothing, and that are not ours."""
+
+    def start(self, *command, cwd=None, **settings):
+        process = subprocess.Popen(command, cwd=cwd, stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, bufsize=0,
+                                   env=support.environment(**settings))
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        return process
+
+    def settle(self, pid):
+        """Until it sleeps."""
+        deadline = time.monotonic() + 60
+        while True:
+            with open(f"/proc/{pid}/stat") as stat:
+                if stat.read().rpartition(")")[2].split()[0] == "S":
+                    return
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.01)
+
+    def test_python(self):
+        process = self.start(os.path.realpath(sys.executable), "-c", PYTHON,
+                             PYTHONMALLOC="malloc")
+        self.assertEqual(process.stdout.readline(), b"ready\n")
+        self.settle(process.pid)
+        self.check_none(process.pid, 100000)
+
+    def test_sqlite(self):
+        sqlite = shutil.which("sqlite3")
+        if not sqlite:
+            self.skipTest("no sqlite3 here")
+        process = self.start(sqlite, ":memory:")
+        process.stdin.write(SQL.encode())
+        self.assertEqual(process.stdout.readline(), b"ready\n")
+        self.settle(process.pid)
+        self.check_none(process.pid, 1000)
+
+    def test_redis(self):
+        server = shutil.which("redis-server")
+        if not server:
+            self.skipTest("no redis-server here")
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        path = os.path.join(folder, "socket")
+        process = self.start(server, "--port", "0", "--unixsocket", path, "--save", "",
+                             cwd=folder, LD_PRELOAD=LIBC)
+        deadline = time.monotonic() + 30
+        while not os.path.exists(path):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.01)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(path)
+            answers = connection.makefile("rb")
+            for begin in range(0, 20000, 1000):
+                connection.sendall("".join(
+                    f"SET key{i} v{'v' * (i % 600)}\r\nRPUSH l{i % 100} x{i}\r\n"
+                    f"HSET h{i % 50} f{i} {i}\r\nZADD z{i % 20} {i} m{i}\r\n"
+                    for i in range(begin, begin + 1000)).encode())
+                for _ in range(4000):
+                    self.assertIn(answers.readline()[:1], b"+:")
+            self.check_none(process.pid, 50000)
+
+    def test_cpp(self):
+        program = os.environ.get("DOCTOR_HEALTHY")
+        if not program:
+            self.skipTest("no C++ compiler here")
+        process = self.start(program)
+        self.assertEqual(process.stdout.readline(), b"ready\n")
+        self.check_none(process.pid, 100000)
+
+
+def main():
+    global COMMAND, LEAKER
+    COMMAND, LEAKER = (os.path.abspath(path) for path in sys.argv[1:3])
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
+
+
+if __name__ == "__main__":
+    main()
