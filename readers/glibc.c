@@ -14,8 +14,10 @@
 
 #define STOPS_MOST 40
 #define ALIKE_ENOUGH 4             /* disagreements in a row, of the same words */
-#define STEPS_MOST 100             /* to let threads leave malloc, and for each thread */
-#define STEPS_EACH 20
+/* To let threads leave malloc; each takes some 0.1 ms. */
+#define STEPS_LEAST 100
+#define STEPS_EACH 20              /* for each thread */
+#define STEPS_MOST 1000
 #define WAIT_MICROSECONDS 500
 #define WAIT_MICROSECONDS_MOST 20000
 
@@ -101,7 +103,8 @@ static int threads_leave_malloc(struct look *look)
 	const struct stop *stop = &look->stop;
 
 	look->in_malloc = false;
-	for (unsigned step = 0; step < STEPS_MOST + STEPS_EACH * stop->count; step++) {
+	for (unsigned step = 0; step < STEPS_MOST &&
+	     step < STEPS_LEAST + STEPS_EACH * stop->count; step++) {
 		size_t i = 0;
 		int error;
 

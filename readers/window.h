@@ -22,7 +22,7 @@ struct window {
 	char bytes[WINDOW_PAGES * MEMORY_PAGE];
 };
 
-/* `pages` must live as long as the window. */
+/* `begin` and `end` are multiples of MEMORY_PAGE; `pages` must live as long as the window. */
 void window_open(struct window *window, const struct memory *memory, uint64_t begin,
                  uint64_t end, const uint8_t *pages);
 
