@@ -207,10 +207,12 @@ bool glibc_find_cache(const struct glibc *glibc, const struct glibc_layout *layo
 	size_t entries = glibc_layout_cache_entries(layout);
 	char content[16 + 1024];
 	size_t size = glibc_layout_cache_chunk(layout);
+	uint64_t chunk = glibc_find_word(glibc, table - 8) & ~GLIBC_FLAGS;
 	const struct memory_mapping *mapping = memory_mapping_at(glibc->memory, table);
 
+	/* A freed chunk that was taken for it may have had 16 bytes more, too few to cut off. */
 	if (!mapping || !mapping->writable || table % 16 || table < MEMORY_PAGE ||
-	    (glibc_find_word(glibc, table - 8) & ~GLIBC_FLAGS) != size ||
+	    (chunk != size && chunk != size + GLIBC_CHUNK_LEAST / 2) ||
 	    !memory_read(glibc->memory, table, content, size - 8))
 		return false;
 	for (unsigned i = 0; i < bins; i++) {
