@@ -238,14 +238,25 @@ static void span_gather(struct work *work, uint64_t begin, uint64_t end)
 	            (end + MEMORY_PAGE - 1) & ~(MEMORY_PAGE - 1), span_read, &span);
 }
 
+/* Variables that can only be read once the program has started: they come right before
+ * the others of their file. */
+static bool mapping_is_sealed(const struct memory *memory, const struct memory_mapping *mapping)
+{
+	const struct memory_mapping *next = mapping + 1;
+
+	return next < memory->mappings + memory->mapping_count && next->begin == mapping->end &&
+	       next->writable && next->inode == mapping->inode && !strcmp(next->path, mapping->path);
+}
+
 /* Data that outlives the process has no addresses of it, and may be large. */
-static bool mapping_may_lead(const struct memory_mapping *mapping)
+static bool mapping_may_lead(const struct memory *memory, const struct memory_mapping *mapping)
 {
 	if (!mapping->readable || mapping->kind == MEMORY_SPECIAL)
 		return false;
 	if (mapping->kind != MEMORY_FILE)
 		return true;
-	return mapping->writable && (!mapping->shared || mapping->deleted);
+	return (mapping->writable || mapping_is_sealed(memory, mapping)) &&
+	       (!mapping->shared || mapping->deleted);
 }
 
 static void mapping_gather(struct work *work, const struct memory_mapping *mapping)
@@ -366,7 +377,7 @@ static void all_gather(struct work *work)
 
 	registers_gather(work);
 	for (size_t i = 0; i < gather->memory->mapping_count; i++)
-		if (mapping_may_lead(&gather->memory->mappings[i]))
+		if (mapping_may_lead(gather->memory, &gather->memory->mappings[i]))
 			mapping_gather(work, &gather->memory->mappings[i]);
 	for (size_t i = 0; i < gather->model->region_count; i++) {
 		foreign_gather(work, &gather->model->regions[i]);

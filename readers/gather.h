@@ -5,8 +5,8 @@
  * Roots are the registers of every thread, its stack from the stack pointer up, and all
  * other memory that holds data: what the program's files have for variables, threads'
  * own data, anonymous memory, and what lies between the heap's blocks but is another's.
- * No roots are the allocator's structures, blocks that are free, what is only read,
- * and files that several processes write to.
+ * No roots are the allocator's structures, blocks that are free, constants, and files
+ * that several processes write to.
  *
  * Only resident or swapped pages are read.
  */

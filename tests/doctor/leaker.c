@@ -72,8 +72,10 @@ static size_t block_bytes(void *block)
 {
 	size_t usable = malloc_usable_size(block);
 
-	/* A mapping of its own has a word more before it. */
-	return ((size_t *)block)[-1] & 2 ? usable + 16 : usable + 8;
+	/* A mapping of its own goes on to a page's end. */
+	if (((size_t *)block)[-1] & 2)
+		return (((size_t)block + usable + PAGE - 1) & ~(PAGE - 1)) - (size_t)block + 16;
+	return usable + 8;
 }
 
 static void lost_count(void *block)
@@ -393,6 +395,47 @@ static void dead(const long *numbers)
 	pthread_barrier_wait(&parked);
 }
 
+/* --- a cache whose table lies in a chunk that was larger --- */
+
+static void *freeing_main(void *unused)
+{
+	void *blocks[EACH];
+
+	(void)unused;
+	for (size_t i = 0; i < EACH; i++)
+		blocks[i] = take(100);
+	for (size_t i = 0; i < EACH; i++)
+		if (i < 5)
+			free(blocks[i]);
+		else
+			kept[i] = blocks[i];
+	memset(blocks, 0, sizeof(blocks));
+	stack_scrub();
+	pthread_barrier_wait(&parked);
+	for (;;)
+		pause();
+	return NULL;
+}
+
+/* The only free chunk that a thread finds has so many bytes. */
+static void larger_table(const long *numbers)
+{
+	void *blocks[16];
+	pthread_t thread;
+
+	for (size_t i = 0; i < 16; i++) {
+		blocks[i] = take((size_t)numbers[0]);
+		kept[EACH + i] = take(24);
+	}
+	for (size_t i = 0; i < 16; i++)
+		free(blocks[i]);
+	memset(blocks, 0, sizeof(blocks));
+	pthread_barrier_init(&parked, NULL, 2);
+	if (pthread_create(&thread, NULL, freeing_main, NULL) != 0)
+		abort();
+	pthread_barrier_wait(&parked);
+}
+
 /* --- many --- */
 
 static void many(const long *numbers)
@@ -430,7 +473,8 @@ static const struct {
 	void (*perform)(const long *numbers);
 } scenarios[] = {
 	{ "planted", planted }, { "threads", planted_by_threads }, { "groups", groups },
-	{ "places", places }, { "dead", dead }, { "many", many },
+	{ "places", places }, { "dead", dead }, { "table", larger_table },
+	{ "many", many },
 };
 
 int main(int argc, char **argv)

@@ -113,6 +113,20 @@ class Reached(Case):
             self.assertEqual(found["lost_bytes"], 0)
             self.assertEqual(found["reached"]["blocks"], 20000)
 
+    def test_larger_table(self):
+        """A thread's cache whose table lies in a chunk of 16 bytes more than it needs."""
+        for size in (584, 648, 664, 760, 776):
+            with self.subTest(size), Target(LEAKER, "table", size,
+                                            GLIBC_TUNABLES="glibc.malloc.arena_max=1") as target:
+                self.check_none(target.pid, 30)
+                self.assertEqual(len(support.findings(COMMAND, target.pid)["caches"]), 2)
+
+    def test_churning(self):
+        """Threads that allocate and free all the time, and keep all in their stacks."""
+        with Target(os.environ["DOCTOR_TARGET"], "churn", 8) as target:
+            for _ in range(10):
+                self.check_none(target.pid, 1000)
+
     def test_many(self):
         with Target(LEAKER, "many", 1000000, 1) as target:
             self.check_none(target.pid, 999999)
