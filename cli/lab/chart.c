@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "drawing.h"
+
 #define COLUMNS_MAX 3
 #define PANEL_WIDTH 430.0
 #define PANEL_HEIGHT 320.0
@@ -64,21 +66,6 @@ static const struct style *style_of(const struct allocator *allocator)
 static void color_set(cairo_t *cr, struct color color)
 {
 	cairo_set_source_rgb(cr, color.red, color.green, color.blue);
-}
-
-/* align: 0 begins at x, 0.5 is centred on it, 1 ends there. */
-static void text_show(cairo_t *cr, double x, double y, double align, double size, bool bold,
-                      const char *text)
-{
-	cairo_text_extents_t extents;
-
-	cairo_select_font_face(cr, "sans-serif", CAIRO_FONT_SLANT_NORMAL,
-	                       bold ? CAIRO_FONT_WEIGHT_BOLD : CAIRO_FONT_WEIGHT_NORMAL);
-	cairo_set_font_size(cr, size);
-	cairo_text_extents(cr, text, &extents);
-	cairo_move_to(cr, x - align * extents.x_advance, y);
-	cairo_show_text(cr, text);
-	cairo_new_path(cr);
 }
 
 static void line_draw(cairo_t *cr, double x1, double y1, double x2, double y2)
@@ -157,7 +144,7 @@ static void axes_draw(cairo_t *cr, const struct panel *panel)
 		line_draw(cr, panel->x, y, panel->x + panel->width, y);
 		color_set(cr, faint);
 		snprintf(label, sizeof(label), "%g", at);
-		text_show(cr, panel->x - 6, y + 4, 1, 11, false, label);
+		drawing_text(cr, panel->x - 6, y + 4, 1, 11, false, label);
 	}
 	step = nice_step(panel->seconds_to - panel->seconds_from, 6);
 	for (double at = ceil(panel->seconds_from / step) * step; at <= panel->seconds_to; at += step) {
@@ -165,11 +152,11 @@ static void axes_draw(cairo_t *cr, const struct panel *panel)
 
 		line_draw(cr, x, bottom, x, bottom + 4);
 		snprintf(label, sizeof(label), "%g", fabs(at) < step / 2 ? 0 : at);
-		text_show(cr, x, bottom + 17, 0.5, 11, false, label);
+		drawing_text(cr, x, bottom + 17, 0.5, 11, false, label);
 	}
 	line_draw(cr, panel->x, bottom, panel->x + panel->width, bottom);
-	text_show(cr, panel->x + panel->width, bottom + 34, 1, 11, false, "seconds since the free");
-	text_show(cr, panel->x - PLOT_LEFT + 12, panel->y - 6, 0, 11, false, "MB");
+	drawing_text(cr, panel->x + panel->width, bottom + 34, 1, 11, false, "seconds since the free");
+	drawing_text(cr, panel->x - PLOT_LEFT + 12, panel->y - 6, 0, 11, false, "MB");
 }
 
 static void live_draw(cairo_t *cr, const struct panel *panel, const struct run *run)
@@ -230,7 +217,7 @@ static void moments_mark(cairo_t *cr, const struct panel *panel, const struct ru
 		cairo_set_dash(cr, &dots, 1, 0);
 		line_draw(cr, x, panel->y, x, panel->y + panel->height);
 		cairo_set_dash(cr, NULL, 0, 0);
-		text_show(cr, x, panel->y - 5, 0.5, 10, false, text);
+		drawing_text(cr, x, panel->y - 5, 0.5, 10, false, text);
 	}
 }
 
@@ -251,9 +238,9 @@ static void panel_draw(cairo_t *cr, struct panel *panel)
 	color_set(cr, ink);
 	snprintf(title, sizeof(title), "%s: %.0f MB", experiment->name,
 	         (double)experiment_bytes(experiment, first->total) / 1e6);
-	text_show(cr, panel->x - PLOT_LEFT + 12, panel->y - 42, 0, 14, true, title);
+	drawing_text(cr, panel->x - PLOT_LEFT + 12, panel->y - 42, 0, 14, true, title);
 	color_set(cr, faint);
-	text_show(cr, panel->x - PLOT_LEFT + 12, panel->y - 26, 0, 12, false, experiment->title);
+	drawing_text(cr, panel->x - PLOT_LEFT + 12, panel->y - 26, 0, 12, false, experiment->title);
 
 	live_draw(cr, panel, first);
 	axes_draw(cr, panel);
@@ -270,7 +257,7 @@ static double legend_entry(cairo_t *cr, double x, double y, const char *name)
 	cairo_text_extents_t extents;
 
 	color_set(cr, ink);
-	text_show(cr, x + 30, y + 4, 0, 12, false, name);
+	drawing_text(cr, x + 30, y + 4, 0, 12, false, name);
 	cairo_text_extents(cr, name, &extents);
 	return x + 30 + extents.x_advance + 22;
 }
@@ -281,11 +268,11 @@ static void header_draw(cairo_t *cr, const struct run *runs, size_t count)
 	double x = MARGIN + 12, y = 84;
 
 	color_set(cr, ink);
-	text_show(cr, x, 34, 0, 20, true, "What a process keeps after it frees");
+	drawing_text(cr, x, 34, 0, 20, true, "What a process keeps after it frees");
 	color_set(cr, faint);
-	text_show(cr, x, 55, 0, 12, false,
-	          "Resident memory (RSS) of one program under each allocator, and the bytes it has "
-	          "not freed");
+	drawing_text(cr, x, 55, 0, 12, false,
+	             "Resident memory (RSS) of one program under each allocator, and the bytes it has "
+	             "not freed");
 	color_set(cr, live_fill);
 	cairo_rectangle(cr, x, y - 6, 22, 12);
 	cairo_fill(cr);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "doctor/words.h"
+#include "drawing.h"
 
 #define MARGIN 24.0
 #define GUTTER 100.0               /* for addresses */
@@ -27,21 +28,6 @@ static void color_set(cairo_t *cr, unsigned color)
 	                     (color & 255) / 255.0);
 }
 
-/* align: 0 begins at x, 1 ends there. */
-static void text_show(cairo_t *cr, double x, double y, double align, double size, bool bold,
-                      const char *text)
-{
-	cairo_text_extents_t extents;
-
-	cairo_select_font_face(cr, "sans-serif", CAIRO_FONT_SLANT_NORMAL,
-	                       bold ? CAIRO_FONT_WEIGHT_BOLD : CAIRO_FONT_WEIGHT_NORMAL);
-	cairo_set_font_size(cr, size);
-	cairo_text_extents(cr, text, &extents);
-	cairo_move_to(cr, x - align * extents.x_advance, y);
-	cairo_show_text(cr, text);
-	cairo_new_path(cr);
-}
-
 /* --- the legend --- */
 
 static void legend_row(cairo_t *cr, double x, double y, uint64_t bytes, const char *text)
@@ -50,8 +36,8 @@ static void legend_row(cairo_t *cr, double x, double y, uint64_t bytes, const ch
 
 	snprintf(megabytes, sizeof(megabytes), "%.3f MB", (double)bytes / 1e6);
 	color_set(cr, ink);
-	text_show(cr, x + 110, y + 10, 1, 12, false, megabytes);
-	text_show(cr, x + 122, y + 10, 0, 12, false, text);
+	drawing_text(cr, x + 110, y + 10, 1, 12, false, megabytes);
+	drawing_text(cr, x + 122, y + 10, 0, 12, false, text);
 }
 
 static void legend_state(cairo_t *cr, const struct picture *picture, double x, double y,
@@ -80,22 +66,22 @@ static void legend_draw(cairo_t *cr, const struct picture *picture)
 	cairo_rectangle(cr, x, y, 2, 12);
 	cairo_fill(cr);
 	color_set(cr, faint);
-	text_show(cr, x + 12, y + 10, 0, 12, false, "where an arena's top begins");
+	drawing_text(cr, x + 12, y + 10, 0, 12, false, "where an arena's top begins");
 	y += LEGEND_PITCH;
 	cairo_rectangle(cr, x, y, 1, 12);
 	cairo_fill(cr);
-	text_show(cr, x + 12, y + 10, 0, 12, false, "where another heap or mapped block begins");
+	drawing_text(cr, x + 12, y + 10, 0, 12, false, "where another heap or mapped block begins");
 	y += LEGEND_PITCH;
-	text_show(cr, x, y + 10, 0, 12, false, "A cell shows its states one on the other, rounded to "
-	          "eighths; what is live always shows.");
+	drawing_text(cr, x, y + 10, 0, 12, false, "A cell shows its states one on the other, rounded to "
+	             "eighths; what is live always shows.");
 }
 
 static void header_draw(cairo_t *cr, const struct picture *picture)
 {
 	color_set(cr, ink);
-	text_show(cr, MARGIN, 36, 0, 18, true, picture->title);
+	drawing_text(cr, MARGIN, 36, 0, 18, true, picture->title);
 	color_set(cr, faint);
-	text_show(cr, MARGIN, 60, 0, 12, false, picture->subtitle);
+	drawing_text(cr, MARGIN, 60, 0, 12, false, picture->subtitle);
 	legend_draw(cr, picture);
 }
 
@@ -188,7 +174,7 @@ static void gap_draw(cairo_t *cr, const struct picture *picture, size_t row)
 	picture_gap_text(&picture->map.cells[picture->map.rows[row].first_cell], text,
 	                 sizeof(text));
 	color_set(cr, faint);
-	text_show(cr, cell_x(12), y + 3, 0, 11, false, text);
+	drawing_text(cr, cell_x(12), y + 3, 0, 11, false, text);
 	cairo_set_line_width(cr, 1);
 	cairo_set_dash(cr, &dots, 1, 0);
 	cairo_move_to(cr, cell_x(0), y);
@@ -206,7 +192,7 @@ static void address_draw(cairo_t *cr, const struct picture *picture, size_t row)
 
 	snprintf(text, sizeof(text), "%" PRIx64, picture->map.cells[it->first_cell].begin);
 	color_set(cr, faint);
-	text_show(cr, cell_x(0) - 8, row_y(picture, row) + PICTURE_CELL_HEIGHT, 1, 10, false, text);
+	drawing_text(cr, cell_x(0) - 8, row_y(picture, row) + PICTURE_CELL_HEIGHT, 1, 10, false, text);
 }
 
 static void section_draw(cairo_t *cr, const struct picture *picture,
@@ -218,7 +204,7 @@ static void section_draw(cairo_t *cr, const struct picture *picture,
 
 	picture_section_text(picture, section, text, sizeof(text));
 	color_set(cr, ink);
-	text_show(cr, MARGIN, row_y(picture, section->first_row) - 9, 0, 12, true, text);
+	drawing_text(cr, MARGIN, row_y(picture, section->first_row) - 9, 0, 12, true, text);
 	for (size_t row = section->first_row; row < last; row++) {
 		if (rows[row].is_gap) {
 			gap_draw(cr, picture, row);
