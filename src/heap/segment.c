@@ -4,8 +4,10 @@
 #include "heap/heap.h"
 #include "os/os.h"
 
-/* Segments that are looked at for several units side by side, of each list. */
+/* Segments that are looked at for several units side by side, of each list; and, once
+ * fresh units were found, for some whose pages were in use. */
 #define TRIES 4
+#define LOOKS 8
 
 /* An arena with so many segments uses huge pages for the next. */
 #define HUGE_FROM 16
@@ -78,16 +80,36 @@ static unsigned best_run(const struct segment *s, uint32_t starts)
 	return (unsigned)__builtin_ctz(starts);
 }
 
-static struct segment *find(struct segments *all, unsigned count, uint32_t *starts)
+/*
+ * The first unit of a free run, or UNIT_NONE: of the fullest segment that has one whose
+ * pages were in use, before one of fresh pages.  Else a program that takes as much again
+ * and again goes round in more memory than it needs at once.
+ */
+static size_t find(const struct segments *all, unsigned count)
 {
-	for (uint64_t left = all->nonempty >> count << count; left != 0; left &= left - 1) {
-		struct segment *s = all->by_free[__builtin_ctzll(left)];
+	size_t fresh = UNIT_NONE;
+	int looks = 0;
 
-		for (int i = 0; i < TRIES && s != NULL; i++, s = s->next)
-			if ((*starts = runs(s->free, count)) != 0)
-				return s;
+	for (uint64_t left = all->nonempty >> count << count; left != 0; left &= left - 1) {
+		const struct segment *s = all->by_free[__builtin_ctzll(left)];
+
+		for (int i = 0; i < TRIES && s != NULL; i++, s = s->next) {
+			size_t first = (size_t)(s - window.segments) * SEGMENT_UNITS;
+			uint32_t starts = runs(s->free, count);
+			unsigned unit;
+
+			if (starts == 0)
+				continue;
+			unit = best_run(s, starts);
+			if (s->touched[unit] != 0)
+				return first + unit;
+			if (fresh == UNIT_NONE)
+				fresh = first + unit;
+			if (++looks == LOOKS)
+				return fresh;
+		}
 	}
-	return NULL;
+	return fresh;
 }
 
 /*
@@ -138,18 +160,16 @@ static struct segment *add_segment(struct arena *a)
 
 size_t segment_take_units(struct arena *a, unsigned count)
 {
-	uint32_t starts;
-	struct segment *s = find(&a->segments, count, &starts);
-	size_t unit;
+	size_t unit = find(&a->segments, count);
 
-	if (s == NULL) {
-		s = add_segment(a);
+	if (unit == UNIT_NONE) {
+		struct segment *s = add_segment(a);
+
 		if (s == NULL)
 			return UNIT_NONE;
-		starts = 1;
+		unit = (size_t)(s - window.segments) * SEGMENT_UNITS;
 	}
-	unit = (size_t)(s - window.segments) * SEGMENT_UNITS + best_run(s, starts);
-	take_free(a, s, unit, count);
+	take_free(a, segment_of_unit(unit), unit, count);
 	return unit;
 }
 
@@ -159,7 +179,8 @@ void segment_return_units(struct arena *a, size_t unit, unsigned count)
 
 	add_free(a, s, unit, count);
 	segment_queue(a, unit, count);
-	__builtin_memset(s->freed_at + unit % SEGMENT_UNITS, (uint8_t)a->ticks, count);
+	for (unsigned i = 0; i < count; i++)
+		s->freed_at[unit % SEGMENT_UNITS + i] = (uint8_t)a->ticks;
 }
 
 void segment_hide_unit(struct arena *a, size_t unit)

@@ -64,7 +64,7 @@ static inline struct segment *segment_of_unit(size_t unit)
 }
 
 /*
- * `count` adjacent units (1, 4 or 8), the first a multiple of count, from the segment
+ * `count` adjacent units (1, 2 or 8), the first a multiple of count, from the segment
  * with the fewest free ones; UNIT_NONE: no memory.
  */
 size_t segment_take_units(struct arena *a, unsigned count);

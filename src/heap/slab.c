@@ -76,6 +76,7 @@ static void set_bins(size_t unit, unsigned count, uint16_t bin)
 		__atomic_store_n(&window.bins[unit + i], bin, __ATOMIC_RELAXED);
 }
 
+/* In no ring yet: its first blocks are about to be taken. */
 static struct slab *make(struct arena *a, unsigned class)
 {
 	uint32_t size = class_sizes[class];
@@ -101,7 +102,6 @@ static struct slab *make(struct arena *a, unsigned class)
 	set_bins(unit, units, thread_bin_offset(class));
 	a->slabs.units += units;
 	a->slabs.most_units = size_max(a->slabs.most_units, a->slabs.units);
-	enter_ring(a, s);
 	return s;
 }
 
@@ -129,8 +129,12 @@ static unsigned take_from(struct arena *a, struct slab *s, void **blocks, unsign
 		char *from = start + word * 64 * size;
 		uint64_t left = s->bits[word];
 
-		for (; left != 0 && got < want; left &= left - 1)
+		if (left == 0)
+			continue;
+		do {
 			blocks[got++] = from + (unsigned)__builtin_ctzll(left) * size;
+			left &= left - 1;
+		} while (left != 0 && got < want);
 		__atomic_store_n(&s->bits[word], left, __ATOMIC_RELAXED);
 	}
 	last = blocks[got - 1];
@@ -209,34 +213,52 @@ static void settle(struct arena *a, struct slab *s)
 	segment_queue(a, (size_t)(s - window.slabs), s->units);
 }
 
+/*
+ * Sets the bits of the blocks at the front of a row that lie in this slab; returns how
+ * many.  A word of bits is written once for all blocks of it that follow each other.
+ * Apart, so that its loop has the registers for itself.
+ */
+static NOINLINE unsigned free_bits(struct slab *s, void *const *blocks, unsigned count)
+{
+	const char *start = slab_start(s);
+	void *const *block = blocks, *const *end = blocks + count;
+	size_t size = s->size, used = s->blocks * size, at = SIZE_MAX;
+	uint64_t inverse = slab_inverse(s), *bits = s->bits, word = 0;
+
+	do {
+		size_t offset = (size_t)((const char *)*block - start), index;
+
+		if (offset >= used)
+			break;
+		index = offset / 16 * inverse >> 32;
+		if (unlikely(index * size != offset))
+			reject(s, *block, "free");
+		if (index / 64 != at) {
+			if (at != SIZE_MAX)
+				__atomic_store_n(&bits[at], word, __ATOMIC_RELAXED);
+			at = index / 64;
+			word = bits[at];
+			s->first = (uint16_t)size_min(s->first, at);
+		}
+		if (unlikely(word >> index % 64 & 1))
+			misuse("free", *block, "double free");
+		word |= (uint64_t)1 << index % 64;
+	} while (++block != end);
+	if (at != SIZE_MAX)
+		__atomic_store_n(&bits[at], word, __ATOMIC_RELAXED);
+	return (unsigned)(block - blocks);
+}
+
 /* Takes the blocks at the front of a row back that are of this slab; returns how many. */
 static unsigned give_to(struct arena *a, struct slab *s, void **blocks, unsigned count)
 {
-	const char *start = slab_start(s);
-	uint64_t inverse = slab_inverse(s), *bits = s->bits;
-	size_t bytes = s->units * UNIT, offset = (size_t)((char *)blocks[0] - start);
-	uint32_t size = s->size, number = s->blocks, first = s->first;
-	unsigned given = 0;
+	unsigned given = free_bits(s, blocks, count);
 
-	do {
-		uint32_t index = (uint32_t)((offset / 16 * inverse) >> 32);
-		uint64_t word = bits[index / 64];
-
-		if (unlikely((size_t)index * size != offset || index >= number))
-			reject(s, start + offset, "free");
-		if (unlikely(word >> index % 64 & 1))
-			misuse("free", start + offset, "double free");
-		__atomic_store_n(&bits[index / 64], word | (uint64_t)1 << index % 64, __ATOMIC_RELAXED);
-		if (index / 64 < first)
-			first = index / 64;
-		if (++given == count)
-			break;
-		offset = (size_t)((char *)blocks[given] - start);
-	} while (offset < bytes);
-	s->first = (uint16_t)first;
+	if (unlikely(given == 0))
+		reject(s, blocks[0], "free");
 	s->free = (uint16_t)(s->free + given);
-	a->slabs.live_bytes -= (size_t)given * size;
-	a->slabs.freed += (size_t)given * size;
+	a->slabs.live_bytes -= (size_t)given * s->size;
+	a->slabs.freed += (size_t)given * s->size;
 	settle(a, s);
 	return given;
 }

@@ -95,6 +95,21 @@ static void what_was_in_use_is_taken_before_what_was_not(void)
 	audit_arena(a);
 }
 
+/* Even in a segment that is emptier than one of fresh units. */
+static void they_are_looked_for_in_emptier_segments(void)
+{
+	start();
+	for (size_t unit = 0; unit < SEGMENT_UNITS; unit++)
+		EXPECT(take(1) == unit);
+	EXPECT(take(1) == SEGMENT_UNITS);
+	segment_touch(a, 3, 100, 101);
+	for (size_t unit = 0; unit < SEGMENT_UNITS; unit++)
+		segment_return_units(a, unit, 1);
+	EXPECT(segment(1)->free_units < segment(0)->free_units);
+	EXPECT(take(1) == 3);
+	audit_arena(a);
+}
+
 static void hidden_units_are_nobodys(void)
 {
 	start();
@@ -343,6 +358,7 @@ int main(void)
 		child_test(larger_runs_are_aligned_and_fill_a_segment),
 		child_test(the_fullest_is_filled_first),
 		child_test(what_was_in_use_is_taken_before_what_was_not),
+		child_test(they_are_looked_for_in_emptier_segments),
 		child_test(hidden_units_are_nobodys),
 		child_test(without_memory_there_are_none),
 		child_test(random_runs_never_overlap),
