@@ -8,14 +8,11 @@
 
 #include "command.h"
 #include "doctor/comparison.h"
+#include "doctor/limits.h"
 #include "doctor/report.h"
 #include "doctor/snapshot.h"
 #include "doctor/watch.h"
 #include "doctor/words.h"
-
-enum doctor_exit {
-	DOCTOR_LEAK = 10, DOCTOR_RETENTION = 11, DOCTOR_FRAGMENTATION = 12, DOCTOR_NOT_GLIBC = 13
-};
 
 #define UNWATCHED INT_MIN
 
@@ -23,8 +20,7 @@ struct doctor_options {
 	int json, compare, leaks;
 	char *file;
 	int watch;                   /* seconds, or UNWATCHED */
-	int share;                   /* percent */
-	long long least;             /* bytes */
+	struct limits_options limits;
 };
 
 static const char doctor_about[] =
@@ -43,33 +39,15 @@ static const char doctor_about[] =
 /* Of the verdict, unless the report could not be written. */
 static int exit_status(enum verdict_kind verdict, int report_failed)
 {
-	static const int statuses[] = {
-		[VERDICT_LIVE] = COMMAND_OK, [VERDICT_RETENTION] = DOCTOR_RETENTION,
-		[VERDICT_FRAGMENTATION] = DOCTOR_FRAGMENTATION,
-		[VERDICT_NOT_GLIBC] = DOCTOR_NOT_GLIBC, [VERDICT_LEAK] = DOCTOR_LEAK,
-	};
-
-	return report_failed ? command_fail("the report could not be written") : statuses[verdict];
-}
-
-static struct verdict_limits limits_of(const struct doctor_options *options)
-{
-	return (struct verdict_limits){ (unsigned)options->share, (uint64_t)options->least };
-}
-
-static void patient_judge(struct patient *patient, const struct doctor_options *options)
-{
-	const struct verdict_limits limits = limits_of(options);
-
-	verdict_reach(&patient->model, &limits, patient->outcome == GLIBC_ABSENT ||
-	              patient->allocator.is_malloc, &patient->verdict);
-	if (patient->leaks_wanted)
-		verdict_weigh_leaks(&patient->leaks, &limits, &patient->verdict);
+	return report_failed ? command_fail("the report could not be written") :
+	       patient_exit_status(verdict);
 }
 
 static int patient_tell(struct patient *patient, const struct doctor_options *options)
 {
-	patient_judge(patient, options);
+	const struct verdict_limits limits = limits_of(&options->limits);
+
+	patient_judge(patient, &limits);
 	if (options->file && !options->json)
 		printf("%s, taken %s\n", options->file, moment(patient->taken).text);
 	return exit_status(patient->verdict.kind,
@@ -87,14 +65,14 @@ static int patient_load(struct patient *patient, const char *path)
 static int comparison_tell(struct patient *before, struct patient *after,
                            const struct doctor_options *options)
 {
-	const struct verdict_limits limits = limits_of(options);
+	const struct verdict_limits limits = limits_of(&options->limits);
 	const char *hindrance = comparison_hindrance(before, after);
 	struct comparison comparison;
 
 	if (hindrance)
 		return command_fail("the two cannot be compared: %s", hindrance);
-	patient_judge(before, options);
-	patient_judge(after, options);
+	patient_judge(before, &limits);
+	patient_judge(after, &limits);
 	comparison_fill(&comparison, before, after, &limits);
 	return exit_status(comparison.verdict,
 	                   options->json ? comparison_report_json(stdout, &comparison) :
@@ -157,18 +135,17 @@ static int doctor_compare(struct patient looks[2], const char **rest,
 	return result == COMMAND_OK ? comparison_tell(&looks[0], &looks[1], options) : result;
 }
 
-static int doctor_start(const char **rest, const struct doctor_options *options)
+static int doctor_start(const char **rest, void *context)
 {
+	const struct doctor_options *options = context;
 	bool is_watch = options->watch != UNWATCHED;
 	doctor_mode *mode = options->compare ? doctor_compare : options->file ? doctor_file :
 	                    is_watch ? doctor_watch : doctor_look;
 	struct patient *looks;
-	int result;
+	int result = limits_judge("doctor", &options->limits);
 
-	if (options->share < 1 || options->share > 100)
-		return command_misused("doctor: --share is a percentage from 1 to 100");
-	if (options->least < 0)
-		return command_misused("doctor: --least is a number of bytes");
+	if (result != COMMAND_OK)
+		return result;
 	if (is_watch && options->watch < 1)
 		return command_misused("doctor: --watch is a number of seconds");
 	if (options->leaks && mode != doctor_look)
@@ -188,8 +165,7 @@ static int doctor_start(const char **rest, const struct doctor_options *options)
 static int doctor_perform(int argc, const char **argv)
 {
 	struct doctor_options options = {
-		.watch = UNWATCHED,
-		.share = (int)VERDICT_LIMITS.share_percent, .least = (long long)VERDICT_LIMITS.bytes,
+		.watch = UNWATCHED, .limits = LIMITS_DEFAULT,
 	};
 	const struct poptOption table[] = {
 		{ "json", 0, POPT_ARG_NONE, &options.json, 0, "Write JSON (see docs/doctor.md)", NULL },
@@ -200,36 +176,20 @@ static int doctor_perform(int argc, const char **argv)
 		  "Tell what changed from one file of cede snapshot to another", NULL },
 		{ "watch", 0, POPT_ARG_INT, &options.watch, 0,
 		  "Look twice and tell what changed; Ctrl-C: the second look now", "SECONDS" },
-		{ "share", 0, POPT_ARG_INT | POPT_ARGFLAG_SHOW_DEFAULT, &options.share, 0,
-		  "Retention or fragmentation: from this share of the heap's resident memory on; "
-		  "leak: when live memory grew by this share", "PERCENT" },
-		{ "least", 0, POPT_ARG_LONGLONG | POPT_ARGFLAG_SHOW_DEFAULT, &options.least, 0,
-		  "and from so much on", "BYTES" },
+		LIMITS_OPTIONS(options.limits),
 		COMMAND_HELP_OPTION,
 		POPT_TABLEEND
 	};
-	poptContext context = poptGetContext(NULL, argc, argv, table, 0);
-	int option, result;
+	int result = command_line(&command_doctor, argc, argv, table, 0, doctor_start, &options);
 
-	poptSetOtherOptionHelp(context, "[option ...] PID | --file FILE | --compare FILE FILE");
-	option = poptGetNextOpt(context);
-	if (option == COMMAND_HELP_VALUE) {
-		command_help(context, doctor_about);
-		poptFreeContext(context);
-		return COMMAND_OK;
-	}
-	result = option < -1 ?
-	         command_misused("doctor: %s: %s (see cede help doctor)",
-	                         poptBadOption(context, POPT_BADOPTION_NOALIAS),
-	                         poptStrerror(option)) :
-	         doctor_start(poptGetArgs(context), &options);
 	free(options.file);
-	poptFreeContext(context);
 	return result;
 }
 
 const struct command command_doctor = {
 	.name = "doctor",
 	.summary = "tell why a process holds on to its memory",
+	.arguments = "[option ...] PID | --file FILE | --compare FILE FILE",
+	.about = doctor_about,
 	.perform = doctor_perform,
 };

@@ -310,12 +310,17 @@ static void experiments_list(void)
 		       experiments[i].title, experiments[i].by_default ? "" : " (on request)");
 }
 
-/* Returns an enum command_exit. */
-static int lab_work(struct lab *lab)
+static int lab_start(const char **rest, void *context)
 {
+	struct lab *lab = context;
 	struct lab_options *options = &lab->options;
 	int result;
 
+	options->experiments = rest;
+	if (options->list) {
+		experiments_list();
+		return COMMAND_OK;
+	}
 	if (options->demo && options->experiments)
 		return command_misused("--demo chooses the experiments itself");
 	if (options->chart && !chart_can_write(options->chart))
@@ -370,28 +375,14 @@ static int lab_perform(int argc, const char **argv)
 		COMMAND_HELP_OPTION,
 		POPT_TABLEEND
 	};
-	poptContext context = poptGetContext(NULL, argc, argv, table, 0);
-	int option, result = COMMAND_OK;
 
-	poptSetOtherOptionHelp(context, "[option ...] [experiment ...]");
-	option = poptGetNextOpt(context);
-	options->experiments = poptGetArgs(context);
-	if (option == COMMAND_HELP_VALUE)
-		command_help(context, lab_about);
-	else if (option < -1)
-		result = command_misused("lab: %s: %s (see cede help lab)",
-		                         poptBadOption(context, POPT_BADOPTION_NOALIAS),
-		                         poptStrerror(option));
-	else if (options->list)
-		experiments_list();
-	else
-		result = lab_work(&lab);
-	poptFreeContext(context);
-	return result;
+	return command_line(&command_lab, argc, argv, table, 0, lab_start, &lab);
 }
 
 const struct command command_lab = {
 	.name = "lab",
 	.summary = "measure what allocators keep after a free",
+	.arguments = "[option ...] [experiment ...]",
+	.about = lab_about,
 	.perform = lab_perform,
 };

@@ -32,8 +32,7 @@ static int patient_draw(struct patient *patient, const char *path)
 		return command_fail("process %d has no heap of glibc's malloc to draw%s%s", patient->pid,
 		                    patient->allocator.name ? ": it runs on " : "",
 		                    patient->allocator.name ? patient->allocator.name : "");
-	verdict_reach(&patient->model, &VERDICT_LIMITS, patient->allocator.is_malloc,
-	              &patient->verdict);
+	patient_judge(patient, &VERDICT_LIMITS);
 	if (!picture_make(&picture, patient))
 		return command_fail("out of memory");
 	failure = has_ending(path, ".html") ? page_write(path, &picture) :
@@ -42,8 +41,9 @@ static int patient_draw(struct patient *patient, const char *path)
 	return failure ? command_fail("%s: %s", path, failure) : COMMAND_OK;
 }
 
-static int map_start(const char **rest, const char *path)
+static int map_start(const char **rest, void *context)
 {
+	const char *path = *(char **)context;
 	struct patient *patient;
 	pid_t pid;
 	int result = patient_named("map", rest, &pid);
@@ -73,20 +73,8 @@ static int map_perform(int argc, const char **argv)
 		COMMAND_HELP_OPTION,
 		POPT_TABLEEND
 	};
-	poptContext context = poptGetContext(NULL, argc, argv, table, 0);
-	int option, result = COMMAND_OK;
+	int result = command_line(&command_map, argc, argv, table, 0, map_start, &path);
 
-	poptSetOtherOptionHelp(context, "-o FILE PID");
-	option = poptGetNextOpt(context);
-	if (option == COMMAND_HELP_VALUE)
-		command_help(context, map_about);
-	else if (option < -1)
-		result = command_misused("map: %s: %s (see cede help map)",
-		                         poptBadOption(context, POPT_BADOPTION_NOALIAS),
-		                         poptStrerror(option));
-	else
-		result = map_start(poptGetArgs(context), path);
-	poptFreeContext(context);
 	free(path);
 	return result;
 }
@@ -94,5 +82,7 @@ static int map_perform(int argc, const char **argv)
 const struct command command_map = {
 	.name = "map",
 	.summary = "draw the heap of a process",
+	.arguments = "-o FILE PID",
+	.about = map_about,
 	.perform = map_perform,
 };

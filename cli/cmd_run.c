@@ -74,6 +74,17 @@ static int program_start(const struct run_options *options, const char **argv)
 	return command_fail("%s: %s", path, strerror(errno));
 }
 
+static int run_start(const char **rest, void *context)
+{
+	struct run_options *options = context;
+	int result = options_join(options);
+
+	if (result != COMMAND_OK)
+		return result;
+	return rest ? program_start(options, rest) :
+	       command_misused("run: which program? (see cede help run)");
+}
+
 static int run_perform(int argc, const char **argv)
 {
 	struct run_options options = { 0 };
@@ -88,35 +99,16 @@ static int run_perform(int argc, const char **argv)
 		COMMAND_HELP_OPTION,
 		POPT_TABLEEND
 	};
+
 	/* The program's own options are not ours: stop at the first plain word. */
-	poptContext context = poptGetContext(NULL, argc, argv, table, POPT_CONTEXT_POSIXMEHARDER);
-	int option, result = COMMAND_OK;
-
-	poptSetOtherOptionHelp(context, "[option ...] [--] program [argument ...]");
-	option = poptGetNextOpt(context);
-	if (option == COMMAND_HELP_VALUE) {
-		command_help(context, run_about);
-		poptFreeContext(context);
-		return COMMAND_OK;
-	}
-	if (option < -1) {
-		result = command_misused("run: %s: %s (see cede help run)",
-		                         poptBadOption(context, POPT_BADOPTION_NOALIAS),
-		                         poptStrerror(option));
-	} else {
-		const char **rest = poptGetArgs(context);
-
-		result = options_join(&options);
-		if (result == COMMAND_OK)
-			result = rest ? program_start(&options, rest) :
-			         command_misused("run: which program? (see cede help run)");
-	}
-	poptFreeContext(context);
-	return result;
+	return command_line(&command_run, argc, argv, table, POPT_CONTEXT_POSIXMEHARDER, run_start,
+	                    &options);
 }
 
 const struct command command_run = {
 	.name = "run",
 	.summary = "run a program with cede as its allocator",
+	.arguments = "[option ...] [--] program [argument ...]",
+	.about = run_about,
 	.perform = run_perform,
 };

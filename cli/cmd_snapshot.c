@@ -1,11 +1,7 @@
 /*
  * cede snapshot: a process's heap in a file, to be looked at elsewhere or later.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "command.h"
 #include "doctor/snapshot.h"
@@ -18,32 +14,16 @@ static const char snapshot_about[] =
 	"  cede doctor --file after.snap\n"
 	"  cede doctor --compare before.snap after.snap\n";
 
-static int patient_write(struct patient *patient, const char *path)
+static int snapshot_start(const char **rest, void *context)
 {
-	/* Where its blocks are is no one else's business. */
-	int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	char why[SNAPSHOT_WHY];
-
-	if (descriptor < 0)
-		return command_fail("%s: %s", path, strerror(errno));
-	if (!snapshot_save(descriptor, patient, why))
-		return command_fail("%s: %s; what is written of it is of no use", path, why);
-	return COMMAND_OK;
-}
-
-static int process_write(pid_t pid, const char *path)
-{
-	struct patient *patient = malloc(sizeof(*patient));
+	char **path = context;
+	pid_t pid;
 	int result;
 
-	if (!patient)
-		return command_fail("out of memory");
-	result = patient_examine(patient, pid, false);
-	if (result == COMMAND_OK)
-		result = patient_write(patient, path);
-	patient_discharge(patient);
-	free(patient);
-	return result;
+	if (!*path)
+		return command_misused("snapshot: where to? (-o FILE)");
+	result = patient_named("snapshot", rest, &pid);
+	return result == COMMAND_OK ? snapshot_take(pid, *path) : result;
 }
 
 static int snapshot_perform(int argc, const char **argv)
@@ -54,33 +34,16 @@ static int snapshot_perform(int argc, const char **argv)
 		COMMAND_HELP_OPTION,
 		POPT_TABLEEND
 	};
-	poptContext context = poptGetContext(NULL, argc, argv, table, 0);
-	int option, result;
-	pid_t pid;
+	int result = command_line(&command_snapshot, argc, argv, table, 0, snapshot_start, &path);
 
-	poptSetOtherOptionHelp(context, "PID -o FILE");
-	option = poptGetNextOpt(context);
-	if (option == COMMAND_HELP_VALUE) {
-		command_help(context, snapshot_about);
-		result = COMMAND_OK;
-	} else if (option < -1) {
-		result = command_misused("snapshot: %s: %s (see cede help snapshot)",
-		                         poptBadOption(context, POPT_BADOPTION_NOALIAS),
-		                         poptStrerror(option));
-	} else if (!path) {
-		result = command_misused("snapshot: where to? (-o FILE)");
-	} else {
-		result = patient_named("snapshot", poptGetArgs(context), &pid);
-		if (result == COMMAND_OK)
-			result = process_write(pid, path);
-	}
 	free(path);
-	poptFreeContext(context);
 	return result;
 }
 
 const struct command command_snapshot = {
 	.name = "snapshot",
 	.summary = "write a process's heap to a file, for cede doctor",
+	.arguments = "PID -o FILE",
+	.about = snapshot_about,
 	.perform = snapshot_perform,
 };

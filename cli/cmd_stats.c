@@ -1,14 +1,13 @@
 /*
  * cede stats: what the heap of a live process holds, and why.
  */
-#include <ctype.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "command.h"
+#include "doctor/patient.h"
 #include "stats/report.h"
 
 #define SECONDS_MOST 3600
@@ -25,24 +24,6 @@ static const char stats_about[] =
 	"What was given back lately is seen between two readings, --seconds apart.\n"
 	"docs/statistics.md tells what each figure is, and the schema of --json,\n"
 	"\"cede-stats/1\".\n";
-
-/* What others may have put into a process's name must not reach the terminal. */
-static void name_read(pid_t pid, char *name, size_t room)
-{
-	char path[64];
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
-	file = fopen(path, "re");
-	if (!file || !fgets(name, (int)room, file))
-		snprintf(name, room, "?");
-	if (file)
-		fclose(file);
-	name[strcspn(name, "\n")] = '\0';
-	for (; *name; name++)
-		if (!isprint((unsigned char)*name))
-			*name = '?';
-}
 
 static double seconds_now(void)
 {
@@ -99,7 +80,7 @@ static int process_report(const struct stats_options *options)
 		return command_fail("%s", refusal.text);
 	/* Without it 0: the process may have ended since. */
 	(void)measure_process(options->pid, &report.process);
-	name_read(options->pid, report.name, sizeof(report.name));
+	patient_name_read(options->pid, report.name, sizeof(report.name));
 	stats_reasons_find(&report);
 	if (!options->json)
 		stats_report_text(&report, stdout);
@@ -108,29 +89,15 @@ static int process_report(const struct stats_options *options)
 	return COMMAND_OK;
 }
 
-static int pid_parse(const char *text, pid_t *pid)
+static int stats_start(const char **rest, void *context)
 {
-	char *end;
-	long value;
-
-	errno = 0;
-	value = strtol(text, &end, 10);
-	if (end == text || *end || errno || value <= 0 || value > INT_MAX)
-		return command_misused("stats: '%s' is not the number of a process", text);
-	*pid = (pid_t)value;
-	return COMMAND_OK;
-}
-
-/* Returns an enum command_exit. */
-static int arguments_judge(poptContext context, struct stats_options *options)
-{
-	const char **rest = poptGetArgs(context);
+	struct stats_options *options = context;
+	int result;
 
 	if (!(options->seconds >= 0 && options->seconds <= SECONDS_MOST))
 		return command_misused("stats: --seconds is a number from 0 to %d", SECONDS_MOST);
-	if (!rest || rest[1])
-		return command_misused("stats: which process? Give its number (see cede help stats)");
-	return pid_parse(rest[0], &options->pid);
+	result = patient_named("stats", rest, &options->pid);
+	return result == COMMAND_OK ? process_report(options) : result;
 }
 
 static int stats_perform(int argc, const char **argv)
@@ -143,29 +110,14 @@ static int stats_perform(int argc, const char **argv)
 		COMMAND_HELP_OPTION,
 		POPT_TABLEEND
 	};
-	poptContext context = poptGetContext(NULL, argc, argv, table, 0);
-	int option, result;
 
-	poptSetOtherOptionHelp(context, "[option ...] PID");
-	option = poptGetNextOpt(context);
-	if (option == COMMAND_HELP_VALUE) {
-		command_help(context, stats_about);
-		result = COMMAND_OK;
-	} else if (option < -1) {
-		result = command_misused("stats: %s: %s (see cede help stats)",
-		                         poptBadOption(context, POPT_BADOPTION_NOALIAS),
-		                         poptStrerror(option));
-	} else {
-		result = arguments_judge(context, &options);
-		if (result == COMMAND_OK)
-			result = process_report(&options);
-	}
-	poptFreeContext(context);
-	return result;
+	return command_line(&command_stats, argc, argv, table, 0, stats_start, &options);
 }
 
 const struct command command_stats = {
 	.name = "stats",
 	.summary = "tell what the heap of a process on cede holds, and why",
+	.arguments = "[option ...] PID",
+	.about = stats_about,
 	.perform = stats_perform,
 };

@@ -22,6 +22,8 @@ enum command_exit { COMMAND_OK = 0, COMMAND_FAILED = 1, COMMAND_USAGE = 2 };
 struct command {
 	const char *name;
 	const char *summary;   /* one line, for `cede --help` */
+	const char *arguments; /* behind the name in its line of usage */
+	const char *about;     /* the rest of its help */
 	/* argv[0] is "cede NAME", the rest as on the command line.  Answers --help
 	 * by itself.  Returns an enum command_exit,
 	 * or a status that its help tells. */
@@ -42,13 +44,22 @@ void command_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int command_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int command_misused(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/*
- * Adds --help to a command's options.  When `value` came back from poptGetNextOpt,
- * prints the help text (`about` below the usage line) to stdout.
- */
-#define COMMAND_HELP_VALUE 'h'
+/* What is said from now on is put into `text` instead, each time anew and without "cede: ";
+ * NULL: it is printed again. */
+void command_capture(char *text, size_t size);
+
+/* For the table of a command's options. */
 #define COMMAND_HELP_OPTION \
-	{ "help", 'h', POPT_ARG_NONE, NULL, COMMAND_HELP_VALUE, "Show this text", NULL }
-void command_help(poptContext context, const char *about);
+	{ "help", 'h', POPT_ARG_NONE, NULL, 'h', "Show this text", NULL }
+
+/*
+ * Reads the options of a command's line into what the table says, answers --help, tells what
+ * it does not know, and hands over: `rest` are the arguments, NULL when there are none.
+ * `flags` are those of poptGetContext.  Returns what `start` returned.
+ */
+typedef int command_start(const char **rest, void *options);
+int command_line(const struct command *command, int argc, const char **argv,
+                 const struct poptOption *table, unsigned flags, command_start *start,
+                 void *options);
 
 #endif

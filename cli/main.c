@@ -35,7 +35,7 @@ static const struct command *command_find(const char *name)
 	return NULL;
 }
 
-static int command_start(const struct command *command, int argc, const char **argv)
+static int command_hand_over(const struct command *command, int argc, const char **argv)
 {
 	char name[64];
 
@@ -56,7 +56,7 @@ static int help_command(int argc, const char **argv)
 	command = command_find(argv[1]);
 	if (!command || argc > 2)
 		return command_misused("help takes one command's name (see cede --help)");
-	return command_start(command, 2, help);
+	return command_hand_over(command, 2, help);
 }
 
 int main(int argc, const char **argv)
@@ -78,5 +78,5 @@ int main(int argc, const char **argv)
 	command = command_find(argv[1]);
 	if (!command)
 		return command_misused("unknown command '%s' (see cede --help)", argv[1]);
-	return command_start(command, argc - 1, argv + 1);
+	return command_hand_over(command, argc - 1, argv + 1);
 }

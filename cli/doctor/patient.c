@@ -81,19 +81,19 @@ void patient_text_clean(char *text)
 			*text = '?';
 }
 
-static void name_read(struct patient *patient)
+void patient_name_read(pid_t pid, char *name, size_t size)
 {
 	char path[64];
 	FILE *file;
 
-	snprintf(path, sizeof(path), "/proc/%d/comm", patient->pid);
+	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
 	file = fopen(path, "re");
-	if (!file || !fgets(patient->name, sizeof(patient->name), file))
-		strcpy(patient->name, "?");
+	if (!file || !fgets(name, (int)size, file))
+		snprintf(name, size, "?");
 	if (file)
 		fclose(file);
-	patient->name[strcspn(patient->name, "\n")] = '\0';
-	patient_text_clean(patient->name);
+	name[strcspn(name, "\n")] = '\0';
+	patient_text_clean(name);
 }
 
 /* The 22nd field, after a name that may hold anything. */
@@ -114,7 +114,7 @@ static uint64_t start_read(pid_t pid)
 	return word ? strtoull(word, NULL, 10) : 0;
 }
 
-static uint64_t now_read(void)
+uint64_t patient_now(void)
 {
 	struct timespec now;
 
@@ -145,7 +145,7 @@ static int memory_examine(struct patient *patient, bool leaks)
 		                    patient->pid);
 	patient->started = start_read(patient->pid);
 	heap_read(patient, leaks);
-	patient->taken = now_read();
+	patient->taken = patient_now();
 	allocator_find(memory, &patient->allocator);
 	patient_text_clean(patient->allocator.file);
 	patient_text_clean(patient->reading.why);
@@ -168,8 +168,26 @@ int patient_examine(struct patient *patient, pid_t pid, bool leaks)
 	if (error)
 		return errno_fail(pid, error);
 	patient->is_open = true;
-	name_read(patient);
+	patient_name_read(pid, patient->name, sizeof(patient->name));
 	return memory_examine(patient, leaks);
+}
+
+void patient_judge(struct patient *patient, const struct verdict_limits *limits)
+{
+	verdict_reach(&patient->model, limits, patient->outcome == GLIBC_ABSENT ||
+	              patient->allocator.is_malloc, &patient->verdict);
+	if (patient->leaks_wanted)
+		verdict_weigh_leaks(&patient->leaks, limits, &patient->verdict);
+}
+
+int patient_exit_status(enum verdict_kind verdict)
+{
+	static const int statuses[] = {
+		[VERDICT_LIVE] = COMMAND_OK, [VERDICT_LEAK] = 10, [VERDICT_RETENTION] = 11,
+		[VERDICT_FRAGMENTATION] = 12, [VERDICT_NOT_GLIBC] = 13,
+	};
+
+	return statuses[verdict];
 }
 
 void patient_discharge(struct patient *patient)

@@ -19,7 +19,7 @@ struct patient {
 	struct allocator allocator;
 	char allocator_name[32];      /* what allocator.name points to, when loaded from a file */
 	struct model model;
-	struct verdict verdict;       /* the command's to reach */
+	struct verdict verdict;       /* patient_judge's to reach */
 	bool leaks_wanted;
 	struct leaks leaks;           /* when wanted, and a heap is there */
 	bool is_open;
@@ -34,6 +34,18 @@ int patient_named(const char *command, const char **arguments, pid_t *pid);
  * either case the patient must be discharged. */
 int patient_examine(struct patient *patient, pid_t pid, bool leaks);
 void patient_discharge(struct patient *patient);
+
+/* Reaches the verdict. */
+void patient_judge(struct patient *patient, const struct verdict_limits *limits);
+
+/* The exit status that stands for a verdict. */
+int patient_exit_status(enum verdict_kind verdict);
+
+/* Of any process, printable; "?" when it has ended. */
+void patient_name_read(pid_t pid, char *name, size_t size);
+
+/* Milliseconds since 1970. */
+uint64_t patient_now(void);
 
 /* Leaves printable characters: what others wrote must not steer a terminal. */
 void patient_text_clean(char *text);

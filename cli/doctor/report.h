@@ -14,6 +14,9 @@
 int doctor_report_text(FILE *out, const struct patient *patient);
 int doctor_report_json(FILE *out, const struct patient *patient);
 
+/* A gate in a few words, which follow the bytes it holds. */
+void doctor_gate_text(FILE *out, const struct patient *patient, const struct gate *gate);
+
 /* Their parts on lost blocks; the sentence is that of a verdict. */
 void doctor_leaks_sentence(FILE *out, const struct patient *patient);
 void doctor_leaks_text(FILE *out, const struct patient *patient);

@@ -9,8 +9,7 @@
 
 /* --- the verdict --- */
 
-/* The gate in a few words, after the bytes it holds. */
-static void gate_print(FILE *out, const struct patient *patient, const struct gate *gate)
+void doctor_gate_text(FILE *out, const struct patient *patient, const struct gate *gate)
 {
 	const struct model *model = &patient->model;
 
@@ -82,7 +81,7 @@ static void verdict_print(FILE *out, const struct patient *patient)
 	if (verdict->gate_count && verdict->kind != VERDICT_NOT_GLIBC &&
 	    verdict->kind != VERDICT_LEAK) {
 		fprintf(out, "What holds most, %s: ", amount(verdict->gates[0].held_bytes).text);
-		gate_print(out, patient, &verdict->gates[0]);
+		doctor_gate_text(out, patient, &verdict->gates[0]);
 		fputs(".\n", out);
 	}
 }
@@ -155,7 +154,7 @@ static void free_print(FILE *out, const struct patient *patient)
 
 		fprintf(out, "  %12.1f  %-16s", (double)gate->held_bytes / 1e6,
 		        gate_kind_name(gate->kind));
-		gate_print(out, patient, gate);
+		doctor_gate_text(out, patient, gate);
 		fputc('\n', out);
 	}
 }

@@ -4,10 +4,13 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
+
+#include "command.h"
 
 /* Fixed length, so that it can be read before anything is known. */
 #define MAGIC "cede-snapshot/"
@@ -409,6 +412,34 @@ bool snapshot_save(int descriptor, struct patient *patient, char why[SNAPSHOT_WH
 	if (gzclose(stream.file) != Z_OK)
 		stream_fail(&stream, "%s", strerror(errno));
 	return !stream.failed;
+}
+
+static int patient_write(struct patient *patient, const char *path)
+{
+	/* Where its blocks are is no one else's business. */
+	int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	char why[SNAPSHOT_WHY];
+
+	if (descriptor < 0)
+		return command_fail("%s: %s", path, strerror(errno));
+	if (!snapshot_save(descriptor, patient, why))
+		return command_fail("%s: %s; what is written of it is of no use", path, why);
+	return COMMAND_OK;
+}
+
+int snapshot_take(pid_t pid, const char *path)
+{
+	struct patient *patient = malloc(sizeof(*patient));
+	int result;
+
+	if (!patient)
+		return command_fail("out of memory");
+	result = patient_examine(patient, pid, false);
+	if (result == COMMAND_OK)
+		result = patient_write(patient, path);
+	patient_discharge(patient);
+	free(patient);
+	return result;
 }
 
 static void model_complete(struct stream *stream, struct model *model)

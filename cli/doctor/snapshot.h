@@ -19,6 +19,9 @@
  */
 bool snapshot_save(int descriptor, struct patient *patient, char why[SNAPSHOT_WHY]);
 
+/* Reads a process and writes it.  Returns COMMAND_OK, or COMMAND_FAILED after it said why. */
+int snapshot_take(pid_t pid, const char *path);
+
 /*
  * Fills a patient, all but the verdict.  Returns false after `why` tells what is wrong with
  * the file.  In either case the patient must be discharged.

@@ -417,19 +417,13 @@ static void test_hindrance(void **state)
 
 /* --- chance --- */
 
-static void patient_judge(struct patient *patient)
-{
-	verdict_reach(&patient->model, &VERDICT_LIMITS, patient->allocator.is_malloc,
-	              &patient->verdict);
-}
-
 /* All that is done with a patient, as far as it goes. */
 static void patient_use(struct patient *patient, struct patient *good, FILE *out)
 {
 	struct comparison comparison;
 
 	assert_int_equal(model_check(&patient->model), 0);
-	patient_judge(patient);
+	patient_judge(patient, &VERDICT_LIMITS);
 	assert_int_equal(doctor_report_text(out, patient), 0);
 	assert_int_equal(doctor_report_json(out, patient), 0);
 	comparison_fill(&comparison, good, patient, &VERDICT_LIMITS);
@@ -476,7 +470,7 @@ static void test_chance(void **state)
 	(void)state;
 	content_fill(file.path);
 	assert_true(snapshot_load(file.path, &good, why));
-	patient_judge(&good);
+	patient_judge(&good, &VERDICT_LIMITS);
 	for (unsigned seed = 1; seed <= 30000; seed++) {
 		static uint8_t bytes[CONTENT_MOST + 64];
 		size_t size = content_size;
