@@ -80,6 +80,7 @@ static long connect_to(const char *path)
 /* A file of the kernel's, a FIFO or a socket: the protocol knows no other. */
 static void open_told(void)
 {
+	char own[sizeof(told.text)];
 	struct stat status;
 	long fd = NONE;
 
@@ -96,6 +97,9 @@ static void open_told(void)
 		sys(SYS_close, fd);
 		return;
 	}
+	/* A FIFO hands back what was just written.  No more: an event may stand behind it. */
+	if (S_ISFIFO(status.st_mode))
+		sys(SYS_read, fd, own, told.text_size);
 	watch.told = fd;
 	watch.told_events = S_ISREG(status.st_mode) ? POLLPRI : POLLIN;
 }
@@ -192,8 +196,6 @@ void os_pressure_open(const struct os_pressure_files *files)
 	open_told();
 	if (watch.told == NONE)
 		open_counters();
-	else
-		(void)os_pressure_wait(0); /* a FIFO has what was just written */
 }
 
 /* Linux 5.9 can leave a shared table and close what is in the own one, all at once. */

@@ -267,6 +267,25 @@ static void test_fifo(void **state)
 	assert_false(is_short());
 }
 
+/* Whoever sends it may find the FIFO open before the thread first waits. */
+static void test_event_while_it_opens(void **state)
+{
+	static const char *const texts[] = { NULL, "aGVsbG8=" };
+	int fd;
+
+	(void)state;
+	assert_int_equal(mkfifo(folder_at("fifo"), 0600), 0);
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		fd = open(folder_at("fifo"), O_RDWR | O_NONBLOCK);
+		assert_int_equal(write(fd, "now", 3), 3);
+		configure(folder_at("fifo"), texts[i]);
+		open_all();
+		assert_true(is_short());
+		assert_false(is_short());
+		close(fd);
+	}
+}
+
 static int listen_at(const char *name)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -391,6 +410,7 @@ int main(void)
 		in_a_folder(test_nothing_there),
 		in_a_folder(test_nonsense_is_not_told),
 		in_a_folder(test_fifo),
+		in_a_folder(test_event_while_it_opens),
 		in_a_folder(test_socket),
 		in_a_folder(test_socket_refused),
 		in_a_folder(test_file),
