@@ -13,10 +13,10 @@ import argparse
 import contextlib
 import signal
 import sys
-import time
 
 sys.path.insert(0, __file__.rsplit("/", 2)[0])
 from support.memory_group import MemoryGroup, NotPermitted  # noqa: E402
+from support.rest import second_passes  # noqa: E402
 from support.subject import SKIPPED, Subject, memory_available  # noqa: E402
 
 MIB = 1 << 20
@@ -56,7 +56,7 @@ def measure(options):
         subject.go("allocated")
         resident, charged = subject.anonymous(), group.charged()
         subject.go("freed")
-        time.sleep(1)
+        second_passes(subject.process.pid)
         return resident - subject.anonymous(), charged - group.charged()
 
 

@@ -10,11 +10,11 @@ library, classic's figures are taken of libc, whose they are.
 
 import argparse
 import sys
-import time
 
 sys.path.insert(0, __file__.rsplit("/", 2)[0])
 from support.subject import SKIPPED, Died, Subject, memory_available  # noqa: E402
 from support.memory_group import MemoryGroup, NotPermitted  # noqa: E402
+from support.rest import second_passes  # noqa: E402
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -88,7 +88,7 @@ class Figures:
         start = subject.resident()
         subject.go("allocated")
         subject.go("freed")
-        time.sleep(1)
+        second_passes(subject.process.pid)
         return subject.resident() - start
 
     def classic_blocks(self, size):
@@ -125,10 +125,10 @@ class Figures:
         subject.go("allocated")
         subject.go("freed")
         if last == "freed-again":
-            time.sleep(1)
+            second_passes(subject.process.pid)
             subject.go("allocated-again")
             subject.go("freed-again")
-        time.sleep(1)
+        second_passes(subject.process.pid)
         expect_at_most(f"anonymous 1 s after {last}", subject.anonymous() - start,
                        limit(subject))
 
@@ -168,7 +168,7 @@ class Figures:
                 Subject(self.program, self.library, policy, "blocks", prepare=group.enter) as first:
             first.go("allocated")
             first.go("freed")
-            time.sleep(1)
+            second_passes(first.process.pid)
             with Subject(self.program, self.library, policy, "blocks",
                          prepare=group.enter) as second:
                 try:
