@@ -2,7 +2,7 @@
  * The containers of C++, each filled with some 50 MiB and let go: what it had goes back.
  * Layer: tests.
  *
- *   containers WAY       as in rest.h
+ *   containers WAY [together]   WAY as in rest.h; together: none goes before all are there
  */
 #include <deque>
 #include <forward_list>
@@ -14,6 +14,7 @@
 #include <set>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -30,18 +31,24 @@ std::string text(int number)
 	return "the text number " + std::to_string(number) + " of all";
 }
 
+bool all_together;
+std::vector<std::shared_ptr<void>> all;
+
 /* `fill` adds one element by its number.  The container is destroyed: a vector that is
  * only cleared keeps its memory for itself. */
 template<typename Container, typename Fill>
 void check(const char *name, int count, Fill fill)
 {
-	{
-		Container container;
+	auto container = std::make_shared<Container>();
 
-		for (int i = 0; i < count; i++)
-			fill(container, i);
-		rest_full();
+	for (int i = 0; i < count; i++)
+		fill(*container, i);
+	rest_full();
+	if (all_together) {
+		all.push_back(std::move(container));
+		return;
 	}
+	container.reset();
 	rest_check(name, 0);
 }
 
@@ -77,6 +84,7 @@ int main(int argc, char **argv)
 {
 	using std::string;
 
+	all_together = argc > 2 && std::string_view(argv[2]) == "together";
 	rest_start(argc > 1 ? argv[1] : "");
 	check<std::vector<int>>("vector", 2 * many, [](auto &c, int i) { c.push_back(i); });
 	check<std::vector<string>>("vector of strings", few,
@@ -108,5 +116,10 @@ int main(int argc, char **argv)
 			c.push_back([i, j = 2L * i, k = 3L * i] { return static_cast<int>(i + j + k); });
 		});
 	check<std::ostringstream>("ostringstream", few, [](auto &c, int i) { c << text(i); });
+	if (all_together) {
+		all.clear();
+		all.shrink_to_fit();
+		rest_check("all", 0);
+	}
 	return 0;
 }
