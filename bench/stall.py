@@ -27,6 +27,7 @@ GOAL_SHARE = 0.01  # of a processor, for the pool; of their time, for busy progr
 BUSY = ("random-1", "random-2", "phases", "large", "server", "relay-1-1", "crowd",
         "interpreter", "database")
 LOOK_SECONDS = 0.005  # how often the purger's time is read: it ends with the process
+PF_EXITING = 0x4  # of the kernel's flags of a thread
 
 FIGURES = ("calls", "50%", "99.9%", "99.99%", "most")
 
@@ -77,14 +78,18 @@ def print_pool(program, allocators, numbers):
 
 
 def purger_ns(pid):
-    """What the thread ran so far; 0 when there is none."""
+    """What the thread ran so far; 0 when there is none.  Nor when the process ends: the last
+    of its threads, often this one, gives all its memory back to the system then."""
     for task in os.listdir(f"/proc/{pid}/task"):
         folder = f"/proc/{pid}/task/{task}"
         with open(f"{folder}/comm", encoding="ascii") as comm:
             if comm.read().strip() != "cede-purger":
                 continue
         with open(f"{folder}/schedstat", encoding="ascii") as times:
-            return int(times.read().split()[0])
+            ns = int(times.read().split()[0])
+        with open(f"{folder}/stat", encoding="ascii") as stat:
+            flags = int(stat.read().rpartition(")")[2].split()[6])
+        return 0 if flags & PF_EXITING else ns
     return 0
 
 
