@@ -3,7 +3,12 @@
 import json
 import os
 import subprocess
+import sys
 import time
+
+sys.path.append(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+                             "support"))
+from stepper import Stepper, numbers, rollup  # noqa: E402
 
 PAGE = 4096
 FIELDS = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "fsmblks", "uordblks", "fordblks",
@@ -18,54 +23,15 @@ def environment(**settings):
     return {**inherited, **settings}
 
 
-def numbers(words):
-    """Of "name=value" each."""
-    return {name: int(value) for name, value in (word.split("=") for word in words)}
-
-
-def rollup(pid, field):
-    # By its last thread: one that has ended does not tell.
-    task = max(map(int, os.listdir(f"/proc/{pid}/task")))
-    with open(f"/proc/{task}/smaps_rollup") as lines:
-        for line in lines:
-            if line.startswith(field + ":"):
-                return int(line.split()[1]) * 1024
-    raise KeyError(field)
-
-
-class Target:
+class Target(Stepper):
     def __init__(self, program, *arguments, prepare=None, **settings):
         """`prepare` runs in the child before exec."""
-        self.process = subprocess.Popen(
-            [program, *map(str, arguments)], env=environment(**settings), bufsize=0,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=prepare)
-        self.pid = self.process.pid
-        self.step, self.info = None, {}
-        self.read_step()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *unused):
-        self.process.stdin.close()
-        self.process.stdout.close()
-        self.process.kill()
-        self.process.wait()
-
-    def line(self):
-        line = bytearray()
-        while not line.endswith(b"\n"):
-            byte = self.process.stdout.read(1)
-            assert byte, f"the target ended with {self.process.wait()} after {self.step}"
-            line += byte
-        return line.decode().split()
+        self.info = {}
+        super().__init__([program, *arguments], environment(**settings), prepare)
 
     def read_step(self):
         self.step, *values = self.line()
         self.info = numbers(values)
-
-    def send(self, letter):
-        self.process.stdin.write(letter)
 
     def go(self):
         self.send(b"g")
@@ -74,9 +40,6 @@ class Target:
     def trim(self):
         self.send(b"t")
         assert self.line()[0] == "trimmed"
-
-    def rollup(self, field):
-        return rollup(self.pid, field)
 
     def states(self):
         """The letters of the threads' states, as a set."""
@@ -91,6 +54,8 @@ class Target:
         deadline = time.monotonic() + 60
         while self.states() != {state}:
             assert time.monotonic() < deadline, f"{self.states()}, not {state}"
+
+
 def run(command, *arguments):
     return subprocess.run([command, "doctor", *map(str, arguments)], stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, timeout=120)

@@ -2,18 +2,15 @@
 measures it from outside.  Its protocol is described where it begins."""
 
 import os
-import subprocess
 import tempfile
+
+from support.stepper import Died, Stepper, numbers
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 SKIPPED = 77
 
 
-class Died(Exception):
-    """The subject ended before it was asked to."""
-
-
-class Subject:
+class Subject(Stepper):
     def __init__(self, program, library, policy, experiment, prepare=None, **parameters):
         """`library` None measures libc.  `prepare` runs in the child before exec."""
         environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin")}
@@ -24,48 +21,28 @@ class Subject:
             environment["GLIBC_TUNABLES"] = "glibc.malloc.tcache_count=0"
         self.errors = tempfile.TemporaryFile()
         arguments = [f"{name}={value}" for name, value in parameters.items()]
-        self.process = subprocess.Popen(
-            [program, experiment] + arguments, env=environment, preexec_fn=prepare,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, bufsize=0)
-        self.step = self.live = self.pages = None
-        self.read_step()
-
-    def __enter__(self):
-        return self
+        super().__init__([program, experiment, *arguments], environment, prepare, self.errors)
 
     def __exit__(self, *unused):
-        self.process.stdin.close()
-        self.process.stdout.close()
-        self.process.kill()
-        self.process.wait()
+        super().__exit__(*unused)
         self.errors.close()
 
-    def read_line(self):
-        line = bytearray()
-        while not line.endswith(b"\n"):
-            byte = self.process.stdout.read(1)
-            if not byte:
-                raise Died(f"after step {self.step}: status {self.process.wait()}")
-            line += byte
-        return line.decode().split()
-
     def read_step(self):
-        name, *values = self.read_line()
+        name, *values = self.line()
         if name == "failed":
             raise Died("the subject has no memory")
-        values = dict(value.split("=") for value in values)
-        self.step, self.live = name, int(values["live"])
-        self.pages = int(values.get("pages", 0))
+        values = numbers(values)
+        self.step, self.live, self.pages = name, values["live"], values.get("pages", 0)
 
     def command(self, letter):
-        self.process.stdin.write(letter)
-        answer, result = self.read_line()
+        self.send(letter)
+        answer, result = self.line()
         assert answer == "done", answer
         return int(result)
 
     def go(self, step):
         """To the next step, which must be `step`."""
-        self.process.stdin.write(b"g")
+        self.send(b"g")
         self.read_step()
         assert self.step == step, f"step {self.step}, not {step}"
 
@@ -84,20 +61,16 @@ class Subject:
         return tuple(int(value) for _, value in values)
 
     def resident(self):
-        with open(f"/proc/{self.process.pid}/statm") as statm:
+        with open(f"/proc/{self.pid}/statm") as statm:
             return int(statm.read().split()[1]) * PAGE
 
     def anonymous(self):
         """Resident anonymous bytes, exactly."""
-        with open(f"/proc/{self.process.pid}/smaps_rollup") as rollup:
-            for line in rollup:
-                if line.startswith("Anonymous:"):
-                    return int(line.split()[1]) * 1024
-        raise Died("no smaps_rollup")
+        return self.rollup("Anonymous")
 
     def heap_size(self):
         """The [heap] of pmap: what the break spans."""
-        with open(f"/proc/{self.process.pid}/maps") as maps:
+        with open(f"/proc/{self.pid}/maps") as maps:
             spans = [line.split()[0].split("-") for line in maps if line.endswith("[heap]\n")]
         return sum(int(end, 16) - int(start, 16) for start, end in spans)
 
