@@ -55,13 +55,6 @@ static int patient_tell(struct patient *patient, const struct doctor_options *op
 	                   doctor_report_text(stdout, patient));
 }
 
-static int patient_load(struct patient *patient, const char *path)
-{
-	char why[SNAPSHOT_WHY];
-
-	return snapshot_load(path, patient, why) ? COMMAND_OK : command_fail("%s: %s", path, why);
-}
-
 static int comparison_tell(struct patient *before, struct patient *after,
                            const struct doctor_options *options)
 {
@@ -118,7 +111,7 @@ static int doctor_file(struct patient looks[2], const char **rest,
 
 	if (rest)
 		return command_misused("doctor: a file or a process, not both (see cede help doctor)");
-	result = patient_load(&looks[0], options->file);
+	result = snapshot_read(options->file, &looks[0]);
 	return result == COMMAND_OK ? patient_tell(&looks[0], options) : result;
 }
 
@@ -129,9 +122,9 @@ static int doctor_compare(struct patient looks[2], const char **rest,
 
 	if (!rest || !rest[1] || rest[2])
 		return command_misused("doctor: --compare takes two files of cede snapshot");
-	result = patient_load(&looks[0], rest[0]);
+	result = snapshot_read(rest[0], &looks[0]);
 	if (result == COMMAND_OK)
-		result = patient_load(&looks[1], rest[1]);
+		result = snapshot_read(rest[1], &looks[1]);
 	return result == COMMAND_OK ? comparison_tell(&looks[0], &looks[1], options) : result;
 }
 

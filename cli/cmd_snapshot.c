@@ -14,29 +14,37 @@ static const char snapshot_about[] =
 	"  cede doctor --file after.snap\n"
 	"  cede doctor --compare before.snap after.snap\n";
 
+struct snapshot_options {
+	char *path;
+	int leaks;
+};
+
 static int snapshot_start(const char **rest, void *context)
 {
-	char **path = context;
+	const struct snapshot_options *options = context;
 	pid_t pid;
 	int result;
 
-	if (!*path)
+	if (!options->path)
 		return command_misused("snapshot: where to? (-o FILE)");
 	result = patient_named("snapshot", rest, &pid);
-	return result == COMMAND_OK ? snapshot_take(pid, *path) : result;
+	return result == COMMAND_OK ? snapshot_take(pid, options->path, options->leaks) : result;
 }
 
 static int snapshot_perform(int argc, const char **argv)
 {
-	char *path = NULL;
+	struct snapshot_options options = { 0 };
 	const struct poptOption table[] = {
-		{ "output", 'o', POPT_ARG_STRING, &path, 0, "Where to write it", "FILE" },
+		{ "output", 'o', POPT_ARG_STRING, &options.path, 0, "Where to write it", "FILE" },
+		{ "leaks", 0, POPT_ARG_NONE, &options.leaks, 0,
+		  "Look for blocks that nothing leads to any more, too", NULL },
 		COMMAND_HELP_OPTION,
 		POPT_TABLEEND
 	};
-	int result = command_line(&command_snapshot, argc, argv, table, 0, snapshot_start, &path);
+	int result = command_line(&command_snapshot, argc, argv, table, 0, snapshot_start,
+	                          &options);
 
-	free(path);
+	free(options.path);
 	return result;
 }
 

@@ -248,51 +248,84 @@ static void sample_add(struct leaks_class *class, uint64_t begin, uint64_t end, 
 	class->sample_ends[class->sample_count++] = end;
 }
 
-static void region_count(const struct marker *marker, const struct model_region *region,
-                         uint64_t lead, struct leaks *leaks)
+static void region_count(struct leaks *leaks, const struct model *model,
+                         const struct model_region *region)
 {
-	const struct model *model = marker->graph->model;
-
 	for (size_t i = 0; i < region->block_count; i++) {
 		size_t block = region->first_block + i;
 		uint64_t begin = model_block_address(model, block);
 		uint64_t end = model_block_end(model, region, block);
 		struct leaks_class *class = &leaks->classes[account_class_of(end - begin)];
-		bool indirect = bit_get(marker->indirect, block);
+		enum leaks_mark mark = leaks_mark_of(leaks, block);
+		bool indirect = mark == LEAKS_INDIRECT;
 
 		if (model_block_state(model, block) != MODEL_LIVE)
 			continue;
-		if (bit_get(marker->reached, block)) {
+		if (mark == LEAKS_REACHED) {
 			count_add(&leaks->reached, end - begin);
 			continue;
 		}
 		count_add(indirect ? &leaks->indirect : &leaks->definite, end - begin);
 		count_add(indirect ? &class->indirect : &class->definite, end - begin);
-		sample_add(class, begin + lead, end, !indirect);
+		sample_add(class, begin + leaks->lead, end, !indirect);
 	}
 }
 
-static void leaks_count_all(const struct marker *marker, uint64_t lead, struct leaks *leaks)
+void leaks_count_all(struct leaks *leaks, const struct model *model)
 {
-	const struct model *model = marker->graph->model;
-
 	for (size_t i = 0; i < model->region_count; i++)
-		region_count(marker, &model->regions[i], lead, leaks);
+		region_count(leaks, model, &model->regions[i]);
 	leaks->lost_bytes = leaks->definite.bytes + leaks->indirect.bytes;
+}
+
+/* --- marks --- */
+
+bool leaks_open(struct leaks *leaks, size_t blocks, uint64_t lead)
+{
+	size_t bits = blocks / 64 + 1;
+
+	*leaks = (struct leaks){
+		.lead = lead, .is_reached = calloc(bits, sizeof(uint64_t)),
+		.is_indirect = calloc(bits, sizeof(uint64_t)),
+	};
+	return leaks->is_reached && leaks->is_indirect;
+}
+
+void leaks_free(struct leaks *leaks)
+{
+	free(leaks->is_reached);
+	free(leaks->is_indirect);
+	leaks->is_reached = leaks->is_indirect = NULL;
+}
+
+enum leaks_mark leaks_mark_of(const struct leaks *leaks, size_t block)
+{
+	if (bit_get(leaks->is_reached, block))
+		return LEAKS_REACHED;
+	return bit_get(leaks->is_indirect, block) ? LEAKS_INDIRECT : LEAKS_DEFINITE;
+}
+
+void leaks_mark(struct leaks *leaks, size_t block, enum leaks_mark mark)
+{
+	if (mark == LEAKS_REACHED)
+		bit_set(leaks->is_reached, block);
+	else if (mark == LEAKS_INDIRECT)
+		bit_set(leaks->is_indirect, block);
 }
 
 bool leaks_find(const struct model *model, const struct words *words, struct leaks *leaks)
 {
-	size_t bits = model->block_count / 64 + 1;
 	struct graph graph;
 	struct marker marker = {
-		.graph = &graph, .leader = MODEL_NONE, .reached = calloc(bits, sizeof(uint64_t)),
-		.lost = calloc(bits, sizeof(uint64_t)), .indirect = calloc(bits, sizeof(uint64_t)),
+		.graph = &graph, .leader = MODEL_NONE,
+		.lost = calloc(model->block_count / 64 + 1, sizeof(uint64_t)),
 	};
 
-	*leaks = (struct leaks){ .roots = words->root_count };
-	marker.failed = !graph_make(model, words, &graph) || !marker.reached || !marker.lost ||
-	                !marker.indirect;
+	marker.failed = !leaks_open(leaks, model->block_count, words->lead) || !marker.lost;
+	leaks->roots = words->root_count;
+	marker.reached = leaks->is_reached;
+	marker.indirect = leaks->is_indirect;
+	marker.failed = !graph_make(model, words, &graph) || marker.failed;
 	if (!marker.failed) {
 		marker.seen = marker.reached;
 		slice_push(&marker, graph.roots, graph.root_count);
@@ -300,11 +333,9 @@ bool leaks_find(const struct model *model, const struct words *words, struct lea
 		lost_follow(&marker);
 	}
 	if (!marker.failed)
-		leaks_count_all(&marker, words->lead, leaks);
+		leaks_count_all(leaks, model);
 	graph_free(&graph);
-	free(marker.reached);
 	free(marker.lost);
-	free(marker.indirect);
 	free(marker.slices);
 	return !marker.failed;
 }

@@ -193,6 +193,7 @@ int patient_exit_status(enum verdict_kind verdict)
 void patient_discharge(struct patient *patient)
 {
 	model_free(&patient->model);
+	leaks_free(&patient->leaks);
 	if (patient->is_open)
 		memory_close(&patient->memory);
 }

@@ -33,7 +33,7 @@ void doctor_leaks_sentence(FILE *out, const struct patient *patient)
 
 /*
  * The first bytes of a sample.  The process runs again, but nobody can write to what
- * nothing leads to.  Of a page that is not resident nothing is read.
+ * nothing leads to.  Of a page that is not resident, and of a file, nothing is read.
  */
 static size_t sample_read(const struct patient *patient, const struct leaks_class *class,
                           size_t sample, unsigned char bytes[SAMPLE_BYTES])
@@ -42,7 +42,7 @@ static size_t sample_read(const struct patient *patient, const struct leaks_clas
 	const struct model_region *region = model_region_at(&patient->model, begin);
 	uint64_t rest = MODEL_PAGE - begin % MODEL_PAGE;
 
-	if (!region || model_page_at(&patient->model, region, begin) != MODEL_RESIDENT)
+	if (!patient->is_open || !region || model_page_at(&patient->model, region, begin) != MODEL_RESIDENT)
 		return 0;
 	size = size < SAMPLE_BYTES ? size : SAMPLE_BYTES;
 	return memory_read_some(&patient->memory, begin, bytes, size < rest ? size : rest);

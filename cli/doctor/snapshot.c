@@ -14,7 +14,7 @@
 
 /* Fixed length, so that it can be read before anything is known. */
 #define MAGIC "cede-snapshot/"
-#define FORMAT MAGIC "1\n"
+#define FORMAT MAGIC "2\n"
 #define FORMAT_BYTES (sizeof(FORMAT) - 1)
 
 #define ADDRESS_END (1ul << 56)      /* no address of a process is as high */
@@ -369,6 +369,74 @@ static void model_pass(struct stream *stream, struct model *model)
 			region_load(stream, model);
 }
 
+/* --- what is lost --- */
+
+/* The region's next block in use, or its end. */
+static size_t live_next(const struct model *model, const struct model_region *region, size_t block)
+{
+	size_t end = region->first_block + region->block_count;
+
+	while (block < end && model_block_state(model, block) != MODEL_LIVE)
+		block++;
+	return block;
+}
+
+/* How many blocks in use, from this one on, are lost or not as it is. */
+static size_t run_measure(const struct patient *patient, const struct model_region *region,
+                          size_t block)
+{
+	size_t run = 0, end = region->first_block + region->block_count;
+	enum leaks_mark mark = leaks_mark_of(&patient->leaks, block);
+
+	for (; block < end && leaks_mark_of(&patient->leaks, block) == mark;
+	     block = live_next(&patient->model, region, block + 1))
+		run++;
+	return run;
+}
+
+static void region_marks_pass(struct stream *stream, struct patient *patient,
+                              const struct model_region *region)
+{
+	const struct model *model = &patient->model;
+	size_t end = region->first_block + region->block_count, run = 0;
+	enum leaks_mark mark = LEAKS_DEFINITE;
+
+	for (size_t block = live_next(model, region, region->first_block);
+	     block < end && !stream->failed; block = live_next(model, region, block + 1), run--) {
+		if (!run) {
+			if (stream->saves) {
+				run = run_measure(patient, region, block);
+				mark = leaks_mark_of(&patient->leaks, block);
+			}
+			PASS_TO(stream, mark, LEAKS_MARKS - 1);
+			PASS_TO(stream, run, region->block_count);
+			if (!run)
+				stream_fail(stream, "it is damaged (no block is lost or reached)");
+		}
+		if (!stream->saves && !stream->failed)
+			leaks_mark(&patient->leaks, block, mark);
+	}
+	if (run)
+		stream_fail(stream, "it is damaged (more blocks are lost or reached than there are)");
+}
+
+static void leaks_pass(struct stream *stream, struct patient *patient)
+{
+	const struct model *model = &patient->model;
+	uint64_t lead = patient->leaks.lead;
+
+	PASS_TO(stream, patient->leaks_wanted, 1);
+	if (!patient->leaks_wanted || stream->failed)
+		return;
+	PASS_TO(stream, lead, MODEL_PAGE);
+	room_take(stream, model->block_count / 64 + 1, 2 * sizeof(uint64_t));
+	if (!stream->saves && !stream->failed &&
+	    !leaks_open(&patient->leaks, model->block_count, lead))
+		stream_fail(stream, "there is not enough memory for it");
+	for (size_t i = 0; i < model->region_count && !stream->failed; i++)
+		region_marks_pass(stream, patient, &model->regions[i]);
+}
+
 /* --- the file --- */
 
 static void format_pass(struct stream *stream)
@@ -384,8 +452,9 @@ static void format_pass(struct stream *stream)
 		stream_fail(stream, "it is no snapshot (cede snapshot writes them)");
 	else
 		stream_fail(stream, "it is a snapshot of another format than this cede reads (%c, not "
-		            "%c): look for a newer cede", format[FORMAT_BYTES - 2],
-		            FORMAT[FORMAT_BYTES - 2]);
+		            "%c): %s", format[FORMAT_BYTES - 2], FORMAT[FORMAT_BYTES - 2],
+		            format[FORMAT_BYTES - 2] < FORMAT[FORMAT_BYTES - 2] ?
+		            "take it again" : "look for a newer cede");
 }
 
 static bool stream_open(struct stream *stream, int descriptor, const char *mode)
@@ -409,6 +478,7 @@ bool snapshot_save(int descriptor, struct patient *patient, char why[SNAPSHOT_WH
 	format_pass(&stream);
 	patient_pass(&stream, patient);
 	model_pass(&stream, &patient->model);
+	leaks_pass(&stream, patient);
 	if (gzclose(stream.file) != Z_OK)
 		stream_fail(&stream, "%s", strerror(errno));
 	return !stream.failed;
@@ -427,14 +497,14 @@ static int patient_write(struct patient *patient, const char *path)
 	return COMMAND_OK;
 }
 
-int snapshot_take(pid_t pid, const char *path)
+int snapshot_take(pid_t pid, const char *path, bool leaks)
 {
 	struct patient *patient = malloc(sizeof(*patient));
 	int result;
 
 	if (!patient)
 		return command_fail("out of memory");
-	result = patient_examine(patient, pid, false);
+	result = patient_examine(patient, pid, leaks);
 	if (result == COMMAND_OK)
 		result = patient_write(patient, path);
 	patient_discharge(patient);
@@ -461,6 +531,13 @@ static void model_complete(struct stream *stream, struct model *model)
 	broken = model_check(model);
 	if (broken)
 		stream_fail(stream, "it is damaged (invariant %d of the heap is broken)", broken);
+}
+
+int snapshot_read(const char *path, struct patient *patient)
+{
+	char why[SNAPSHOT_WHY];
+
+	return snapshot_load(path, patient, why) ? COMMAND_OK : command_fail("%s: %s", path, why);
 }
 
 bool snapshot_load(const char *path, struct patient *patient, char why[SNAPSHOT_WHY])
@@ -490,7 +567,10 @@ bool snapshot_load(const char *path, struct patient *patient, char why[SNAPSHOT_
 	model_pass(&stream, &patient->model);
 	if (patient->model.failed)
 		stream_fail(&stream, "there is not enough memory for it");
+	leaks_pass(&stream, patient);
 	model_complete(&stream, &patient->model);
+	if (patient->leaks_wanted && !stream.failed)
+		leaks_count_all(&patient->leaks, &patient->model);
 	gzclose(stream.file);
 	return !stream.failed;
 }

@@ -19,13 +19,17 @@
  */
 bool snapshot_save(int descriptor, struct patient *patient, char why[SNAPSHOT_WHY]);
 
-/* Reads a process and writes it.  Returns COMMAND_OK, or COMMAND_FAILED after it said why. */
-int snapshot_take(pid_t pid, const char *path);
+/* Reads a process, with what it has lost if told to, and writes it.  Returns COMMAND_OK, or
+ * COMMAND_FAILED after it said why. */
+int snapshot_take(pid_t pid, const char *path, bool leaks);
 
 /*
  * Fills a patient, all but the verdict.  Returns false after `why` tells what is wrong with
  * the file.  In either case the patient must be discharged.
  */
 bool snapshot_load(const char *path, struct patient *patient, char why[SNAPSHOT_WHY]);
+
+/* The same for a command: COMMAND_OK, or COMMAND_FAILED after it said why. */
+int snapshot_read(const char *path, struct patient *patient);
 
 #endif

@@ -97,6 +97,26 @@ class Lost(Case):
             self.assertRegex(text.stdout, r'at 0x[0-9a-f]+ "aaaaaaaaaaaaaaaa')
 
 
+class Filed(Case):
+    """In a snapshot: as the live process, but for what is in the blocks."""
+
+    def test_as_if_live(self):
+        with tempfile.TemporaryDirectory() as folder, \
+                Target(LEAKER, "planted", 2000, 7) as target:
+            path = os.path.join(folder, "heap")
+            subprocess.run([COMMAND, "snapshot", "--leaks", str(target.pid), "-o", path],
+                           check=True, timeout=60)
+            live = self.check_lost(target)
+            filed = support.findings(COMMAND, path, "--file")
+            text = support.run(COMMAND, "--file", path).stdout
+        for one in live["leaks"]["classes"]:
+            for sample in one["samples"]:
+                sample["bytes"] = ""
+        self.assertEqual(filed["leaks"], live["leaks"])
+        self.assertEqual(filed["verdict"], live["verdict"])
+        self.assertIn(f"{target.info['blocks']} blocks that nothing leads to", text)
+
+
 class Reached(Case):
     def test_places(self):
         """Blocks that one place alone leads to, of each kind that there is."""

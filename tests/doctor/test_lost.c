@@ -49,6 +49,7 @@ static struct leaks heap_leaks(struct heap *heap)
 	assert_true(leaks_find(&heap->model, &heap->words, &leaks));
 	words_free(&heap->words);
 	model_free(&heap->model);
+	leaks_free(&leaks);
 	return leaks;
 }
 

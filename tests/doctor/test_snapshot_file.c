@@ -63,6 +63,21 @@ static void model_draw(struct model *model)
 	drawn_finish(model);
 }
 
+/* Of the blocks in use each third one is reached, each third one lost indirectly. */
+static void leaks_draw(struct patient *patient)
+{
+	const struct model *model = &patient->model;
+	size_t live = 0;
+
+	patient->leaks_wanted = true;
+	assert_true(leaks_open(&patient->leaks, model->block_count, 16));
+	for (size_t block = 0; block < model->block_count; block++)
+		if (model_block_state(model, block) == MODEL_LIVE)
+			leaks_mark(&patient->leaks, block, (enum leaks_mark)(live++ % LEAKS_MARKS));
+	assert_int_equal(live, 5);
+	leaks_count_all(&patient->leaks, model);
+}
+
 static void patient_draw(struct patient *patient)
 {
 	*patient = (struct patient){
@@ -72,6 +87,7 @@ static void patient_draw(struct patient *patient)
 		.allocator = { .name = "jemalloc", .file = "/lib/libjemalloc.so", .is_malloc = true },
 	};
 	model_draw(&patient->model);
+	leaks_draw(patient);
 }
 
 /* The content of a good file: what it holds before it is compressed. */
@@ -100,6 +116,15 @@ static struct file good_file(void)
 	return file;
 }
 
+static void assert_same_leaks(const struct leaks *left, const struct leaks *right)
+{
+	assert_memory_equal(&left->reached, &right->reached, sizeof(left->reached));
+	assert_memory_equal(&left->definite, &right->definite, sizeof(left->definite));
+	assert_memory_equal(&left->indirect, &right->indirect, sizeof(left->indirect));
+	assert_int_equal(left->lost_bytes, right->lost_bytes);
+	assert_memory_equal(left->classes, right->classes, sizeof(left->classes));
+}
+
 static void assert_same(const struct patient *left, const struct patient *right)
 {
 	const struct model *a = &left->model, *b = &right->model;
@@ -116,6 +141,8 @@ static void assert_same(const struct patient *left, const struct patient *right)
 	assert_string_equal(left->allocator.name, right->allocator.name);
 	assert_string_equal(left->allocator.file, right->allocator.file);
 	assert_int_equal(left->allocator.is_malloc, right->allocator.is_malloc);
+	assert_int_equal(left->leaks_wanted, right->leaks_wanted);
+	assert_same_leaks(&left->leaks, &right->leaks);
 	assert_memory_equal(&a->settings, &b->settings, sizeof(a->settings));
 	assert_int_equal(a->audit.passed, b->audit.passed);
 	assert_string_equal(a->audit.text, b->audit.text);
@@ -207,7 +234,8 @@ static void test_no_snapshot(void **state)
 	assert_content_refused("", 0, "too early");
 	assert_content_refused("hello", 5, "no snapshot");
 	assert_content_refused("\x1f\x8b\x08 and then nonsense", 20, "it is damaged (unknown");
-	assert_content_refused("cede-snapshot/2\n and more", 25, "another format");
+	assert_content_refused("cede-snapshot/1\n and more", 25, "(1, not 2): take it again");
+	assert_content_refused("cede-snapshot/3\n and more", 25, "(3, not 2): look for a newer");
 }
 
 static void test_full_disk(void **state)
@@ -264,7 +292,7 @@ static void script_numbers(struct script *script, int count)
 /* All that comes before the regions: nothing of anything, but so many arenas. */
 static struct script script_begin(size_t arenas)
 {
-	struct script script = { .bytes = "cede-snapshot/1\n", .size = FORMAT_BYTES };
+	struct script script = { .bytes = "cede-snapshot/2\n", .size = FORMAT_BYTES };
 
 	script_numbers(&script, 5 + 4 + 3);
 	script_numbers(&script, 9 + 2);
@@ -309,16 +337,30 @@ static struct script script_of_block(uint64_t begin, uint64_t bytes, unsigned st
 	return script;
 }
 
+/* What is lost of it: so many blocks are so. */
+static void script_marks(struct script *script, unsigned mark, uint64_t blocks)
+{
+	script_number(script, 1);
+	script_number(script, 16);
+	script_number(script, mark);
+	script_number(script, blocks);
+}
+
 static void test_small_script(void **state)
 {
 	struct script script = script_of_block(BASE, 4096, MODEL_LIVE, MODEL_RESIDENT);
-	struct file file = file_make(script.bytes, script.size);
+	struct file file;
 	struct patient patient;
 	char why[SNAPSHOT_WHY];
 
 	(void)state;
+	script_marks(&script, LEAKS_INDIRECT, 1);
+	file = file_make(script.bytes, script.size);
 	assert_true(snapshot_load(file.path, &patient, why));
 	assert_int_equal(patient.model.block_count, 1);
+	assert_true(patient.leaks_wanted);
+	assert_int_equal(patient.leaks.indirect.bytes, 4096);
+	assert_int_equal(patient.leaks.lost_bytes, 4096);
 	patient_discharge(&patient);
 	close(file.descriptor);
 }
@@ -363,8 +405,26 @@ static void test_damage(void **state)
 	assert_script_refused(&script, 0, "a block of 4096 bytes");
 	script = script_of_block(BASE, 4096, MODEL_LIVE, 4);
 	assert_script_refused(&script, 0, "page 0 of a region is 4");
+	script = script_of_block(BASE, 4096, MODEL_LIVE, 0);
+	script_marks(&script, LEAKS_MARKS, 1);
+	assert_script_refused(&script, 0, "3, where at most 2");
+	script = script_of_block(BASE, 4096, MODEL_LIVE, 0);
+	script_marks(&script, LEAKS_DEFINITE, 0);
+	assert_script_refused(&script, 0, "no block is lost");
+	script = script_begin(1);
+	script_number(&script, 1);
+	script_region(&script, MODEL_BREAK, BASE, 2);
+	script_block(&script, 64, MODEL_LIVE);
+	script_block(&script, 64, MODEL_INTERNAL);
+	script.bytes[script.size++] = 0;
+	script_marks(&script, LEAKS_DEFINITE, 2);
+	assert_script_refused(&script, 0, "more blocks are lost");
+	script = script_of_block(BASE, 4096, MODEL_LIVE, 0);
+	script_number(&script, 2);
+	assert_script_refused(&script, 0, "2, where at most 1");
 	/* The arena counts none. */
 	script = script_of_block(BASE, 4096, MODEL_BIN, 0);
+	script_number(&script, 0);
 	assert_script_refused(&script, 0, "invariant 6");
 	script = script_begin(0);
 	script_number(&script, 1);
