@@ -100,16 +100,17 @@ static void titles_write(struct picture *picture)
 	const struct account *account = &patient->verdict.account;
 	size_t pages = picture->map.cell_pages;
 	char date[32] = "", version[32] = "", cell[64] = "a page of 4 KiB";
-	time_t now = time(NULL);
+	time_t taken = (time_t)(patient->taken / 1000);
 	struct tm parts;
 
-	if (localtime_r(&now, &parts))
+	if (localtime_r(&taken, &parts))
 		strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &parts);
 	if (patient->reading.version)
 		snprintf(version, sizeof(version), ", glibc %u.%u", patient->reading.version / 100,
 		         patient->reading.version % 100);
 	snprintf(picture->title, sizeof(picture->title),
-	         "%s (%d): %s resident (RSS), %s of it heap. Verdict: %s", patient->name, patient->pid, amount(account->resident_bytes).text,
+	         "%s (%d): %s resident (RSS), %s of it heap. Verdict: %s", patient->name,
+	         patient->pid, amount(account->resident_bytes).text,
 	         amount(account->heap_bytes).text, verdict_kind_name(patient->verdict.kind));
 	if (pages > 1)
 		snprintf(cell, sizeof(cell), "%zu pages, %zu KiB", pages, pages * MODEL_PAGE / 1024);

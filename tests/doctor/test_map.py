@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 import xml.etree.ElementTree
 
@@ -22,9 +23,10 @@ NO_CACHE = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
 DATA = re.compile(r'<script type="application/json" (id="map"|class="row")>(.*)</script>')
 
 
-def run(*arguments):
+def run(*arguments, environment=()):
     return subprocess.run([COMMAND, "map", *map(str, arguments)], stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=120)
+                          capture_output=True, text=True, timeout=120,
+                          env={**os.environ, **dict(environment)})
 
 
 class Page:
@@ -268,6 +270,31 @@ def browsed(page, column):
 
 
 @unittest.skipUnless(shutil.which("chromium"), "there is no chromium")
+class Filed(Case):
+    def test_as_if_live(self):
+        """A snapshot's picture is that of the process when it was taken."""
+        with Target(TARGET, "list", 300, **NO_CACHE) as target:
+            target.go()
+            target.go()
+            snapshot = os.path.join(self.folder, "heap.snap")
+            subprocess.run([COMMAND, "snapshot", str(target.pid), "-o", snapshot], check=True,
+                           timeout=60)
+            live = self.page(target.pid)
+            taken = support.findings(COMMAND, snapshot, "--file")["taken"]
+            time.sleep(1)
+        path = os.path.join(self.folder, "filed.html")
+        result = run("--file", snapshot, "-o", path, environment={"TZ": "UTC"})
+        self.assertEqual((result.returncode, result.stdout, result.stderr), (0, "", ""))
+        filed = Page(path)
+        self.assertEqual(filed.rows, live.rows)
+        self.assertEqual(filed.bytes, live.bytes)
+        self.assertEqual(filed.head["title"], live.head["title"])
+        self.assertTrue(filed.head["subtitle"].startswith(taken[:19].replace("T", " ")),
+                        filed.head["subtitle"])
+        for ending in ("svg", "png"):
+            self.assertEqual(run("--file", snapshot, "-o", path + "." + ending).returncode, 0)
+
+
 class Browser(Case):
     def test_hands(self):
         with Target(TARGET, "list", 300, **NO_CACHE) as target:
@@ -339,6 +366,8 @@ class Errors(Case):
         self.assert_says(run("-o", ".svg", pid), 2, "'.svg'")
         self.assert_says(run("-o", "heap.svg"), 2, "map: which process?")
         self.assert_says(run("-o", "heap.svg", "x"), 2, "map: 'x' is no process id")
+        self.assert_says(run("-o", "heap.svg", "--file", "heap.snap", pid), 2, "not both")
+        self.assert_says(run("-o", "heap.svg", "--file", "/none"), 1, "/none: No such file")
         self.assert_says(run("--wrong", pid), 2, "--wrong", "cede help map")
 
     def test_files(self):
