@@ -36,6 +36,7 @@ extern const struct command command_snapshot;
 extern const struct command command_map;
 extern const struct command command_lab;
 extern const struct command command_stats;
+extern const struct command command_watch;
 
 /* One line on stderr, "cede: ...", without a newline in the format. */
 void command_say(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -9,6 +9,7 @@
 static const struct command *const commands[] = {
 	&command_run,
 	&command_doctor,
+	&command_watch,
 	&command_snapshot,
 	&command_map,
 	&command_lab,

@@ -17,8 +17,8 @@ static bool exceeds(const struct verdict_limits *limits, uint64_t bytes, uint64_
 }
 
 /* The larger leads: a heap may have both. */
-static enum verdict_kind heap_kind(const struct account *account,
-                                   const struct verdict_limits *limits)
+enum verdict_kind verdict_of_heap(const struct account *account,
+                                  const struct verdict_limits *limits)
 {
 	bool retains = exceeds(limits, account->whole_bytes, account->heap_bytes);
 	bool fragments = exceeds(limits, account->shared_bytes, account->heap_bytes);
@@ -45,7 +45,7 @@ void verdict_reach(const struct model *model, const struct verdict_limits *limit
 	account_fill(model, &verdict->account);
 	trim_predict(model, &verdict->trim);
 	verdict->gate_count = gates_find(model, &verdict->account, &verdict->trim, verdict->gates);
-	verdict->kind = heap_kind(&verdict->account, limits);
+	verdict->kind = verdict_of_heap(&verdict->account, limits);
 	if (is_elsewhere(&verdict->account, limits, other_allocator, verdict->kind))
 		verdict->kind = VERDICT_NOT_GLIBC;
 }

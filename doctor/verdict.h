@@ -41,6 +41,10 @@ struct verdict {
 void verdict_reach(const struct model *model, const struct verdict_limits *limits,
                    bool other_allocator, struct verdict *verdict);
 
+/* Live, retention or fragmentation, of an account's heap_bytes, whole_bytes and shared_bytes. */
+enum verdict_kind verdict_of_heap(const struct account *account,
+                                  const struct verdict_limits *limits);
+
 /* Makes a verdict that has been reached one of a leak, when what is lost weighs more. */
 void verdict_weigh_leaks(const struct leaks *leaks, const struct verdict_limits *limits,
                          struct verdict *verdict);

@@ -29,6 +29,8 @@
 
 #include "doctor/target.h"
 
+#define NUMBERS 6          /* that a scenario may have */
+
 void tell(const char *format, ...)
 {
 	char line[512];
@@ -176,10 +178,10 @@ static void growing(const long *numbers)
 	long count = 0;
 
 	step("start");
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < NUMBERS && numbers[i]; i++) {
 		for (; count < numbers[i]; count++)
 			take(1000);
-		step(i ? "grown" : "begun");
+		step("grown");
 	}
 }
 
@@ -369,10 +371,10 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-	long numbers[6] = { 0 };
+	long numbers[NUMBERS] = { 0 };
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	for (int i = 2; i < argc && i < 8; i++)
+	for (int i = 2; i < argc && i < NUMBERS + 2; i++)
 		numbers[i - 2] = atol(argv[i]);
 	for (size_t i = 0; argc > 1 && i < sizeof(scenarios) / sizeof(*scenarios); i++)
 		if (!strcmp(argv[1], scenarios[i].name)) {
