@@ -1,27 +1,10 @@
 #include <stdarg.h>
 
+#include "doctor/words.h"
 #include "stats/report.h"
 
 /* What is less than a hundredth of the heap, and than this, needs no reason. */
 #define WORTH_TELLING ((uint64_t)1 << 20)
-
-struct amount {
-	char text[32];
-};
-
-static struct amount amount_of(uint64_t bytes)
-{
-	static const char *const units[] = { "KiB", "MiB", "GiB", "TiB" };
-	double value = (double)bytes / 1024;
-	struct amount amount;
-	size_t unit = 0;
-
-	for (; value >= 1024 && unit + 1 < sizeof(units) / sizeof(*units); unit++)
-		value /= 1024;
-	snprintf(amount.text, sizeof(amount.text), bytes < 1024 ? "%.0f bytes" : "%.1f %s",
-	         bytes < 1024 ? (double)bytes : value, units[unit]);
-	return amount;
-}
 
 __attribute__((format(printf, 4, 5)))
 static void reason_add(struct stats_report *report, const char *name, uint64_t bytes,
@@ -46,7 +29,7 @@ static void free_explain(struct stats_report *report)
 {
 	const struct cede_stats *stats = &report->reading.stats;
 	uint64_t bytes = stats->free_resident_bytes;
-	struct amount free = amount_of(bytes);
+	struct text free = amount(bytes);
 
 	if (!report->reading.background)
 		reason_add(report, "background_off", bytes, "%s are free, and go back only while the "
@@ -69,8 +52,8 @@ static void pins_explain(struct stats_report *report)
 
 	reason_add(report, "pinned", stats->pinned_bytes, "%s are free, but pinned by live blocks on the "
 	           "same pages: in slabs %s live on %llu pages (%s).",
-	           amount_of(stats->pinned_bytes).text, amount_of(stats->slab_live_bytes).text,
-	           (unsigned long long)(pages / MEMORY_PAGE), amount_of(pages).text);
+	           amount(stats->pinned_bytes).text, amount(stats->slab_live_bytes).text,
+	           (unsigned long long)(pages / MEMORY_PAGE), amount(pages).text);
 }
 
 void stats_reasons_find(struct stats_report *report)
@@ -80,16 +63,16 @@ void stats_reasons_find(struct stats_report *report)
 
 	report->reason_count = 0;
 	reason_add(report, "live", held, "%s are in blocks that the program holds.",
-	           amount_of(held).text);
+	           amount(held).text);
 	reason_add(report, "cached", stats->cached_bytes, "%s are cached by %llu thread%s: %s.",
-	           amount_of(stats->cached_bytes).text, (unsigned long long)stats->caching_threads,
+	           amount(stats->cached_bytes).text, (unsigned long long)stats->caching_threads,
 	           stats->caching_threads == 1 ? "" : "s", stats->purger == CEDE_PURGER_AWAKE ?
 	           "a cache is emptied when its thread rests for 0.1 s" :
 	           "too little to wake the purger");
 	if (stats->policy == CEDE_POLICY_CLASSIC) {
 		reason_add(report, "classic", stats->free_bytes, "%s are free and stay: policy=classic gives "
 		           "back the end of its heap alone, and the rest when malloc_trim is called.",
-		           amount_of(stats->free_bytes).text);
+		           amount(stats->free_bytes).text);
 		return;
 	}
 	free_explain(report);

@@ -2,14 +2,14 @@
 
 #include "stats/report.h"
 
-static double mebibytes(uint64_t bytes)
+static double megabytes(uint64_t bytes)
 {
-	return (double)bytes / (1 << 20);
+	return (double)bytes / 1e6;
 }
 
 static void row_print(FILE *out, const char *what, uint64_t bytes)
 {
-	fprintf(out, "%-24s %12.1f  ", what, mebibytes(bytes));
+	fprintf(out, "%-24s %12.1f  ", what, megabytes(bytes));
 }
 
 const char *stats_policy_name(uint32_t policy)
@@ -34,7 +34,7 @@ static void free_print(const struct cede_stats *stats, FILE *out)
 
 	row_print(out, "free, in whole pages", stats->free_resident_bytes);
 	fprintf(out, "may be resident; slabs %.1f, left by mapped blocks %.1f\n",
-	        mebibytes(stats->slab_free_resident_bytes), mebibytes(stats->spare_bytes));
+	        megabytes(stats->slab_free_resident_bytes), megabytes(stats->spare_bytes));
 	row_print(out, "pinned", stats->pinned_bytes);
 	fputs("free, on pages that live blocks are on too\n", out);
 	row_print(out, "free, not resident", stats->free_bytes - resident);
@@ -52,7 +52,7 @@ static void purger_print(const struct stats_report *report, FILE *out)
 	for (int i = 0; i < 2; i++) {
 		row_print(out, names[i], totals[i]);
 		if (report->seconds > 0)
-			fprintf(out, "%.1f a second just now", mebibytes(lately[i]) / report->seconds);
+			fprintf(out, "%.1f a second just now", megabytes(lately[i]) / report->seconds);
 		fputc('\n', out);
 	}
 	fprintf(out, "%-24s %12s  %" PRIu64 " passes, %" PRIu64 " system calls, %.3f s of processor "
@@ -66,10 +66,10 @@ void stats_report_text(const struct stats_report *report, FILE *out)
 
 	fprintf(out, "process %d (%s) on cede %d.%d.%d, policy %s\n\n%-24s %12s\n", report->pid,
 	        report->name, report->version[0], report->version[1], report->version[2],
-	        stats_policy_name(stats->policy), "", "MiB");
+	        stats_policy_name(stats->policy), "", "MB");
 	row_print(out, "live", stats->live_bytes - stats->cached_bytes);
 	fprintf(out, "in blocks that the program holds; mapped by themselves %.1f in %" PRIu64 "\n",
-	        mebibytes(stats->mapped_bytes), stats->mapped_blocks);
+	        megabytes(stats->mapped_bytes), stats->mapped_blocks);
 	if (stats->policy == CEDE_POLICY_DEFAULT) {
 		row_print(out, "cached", stats->cached_bytes);
 		fprintf(out, "by threads: %" PRIu64 "\n", stats->caching_threads);
@@ -79,10 +79,10 @@ void stats_report_text(const struct stats_report *report, FILE *out)
 		fputc('\n', out);
 	}
 	row_print(out, "got from the system", stats->system_bytes);
-	fprintf(out, "%.1f at most; arenas: %" PRIu64 "\n", mebibytes(stats->system_peak_bytes),
+	fprintf(out, "%.1f at most; arenas: %" PRIu64 "\n", megabytes(stats->system_peak_bytes),
 	        stats->arenas);
 	row_print(out, "resident", report->process.rss);
-	fprintf(out, "all of the process; swapped %.1f\n", mebibytes(report->process.swap));
+	fprintf(out, "all of the process; swapped %.1f\n", megabytes(report->process.swap));
 	if (stats->policy == CEDE_POLICY_DEFAULT)
 		purger_print(report, out);
 	fputc('\n', out);
