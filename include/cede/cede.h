@@ -33,7 +33,8 @@ const char *cede_version(void);
  *   background=on|off        whether the default policy may start its thread;
  *                            when off, or when the thread cannot be made,
  *                            memory goes back on slow paths of malloc and free,
- *                            and nobody sees when memory is short
+ *                            at most 2 MiB by each, and nobody sees when memory is
+ *                            short
  *   retain_max=BYTES         at most so much is kept that is free and resident;
  *                            "64M": K, M and G are units.  Whoever frees more gives
  *                            it back at once.  Not counted is what threads cache,

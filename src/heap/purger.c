@@ -19,8 +19,10 @@
 /* How often a release looks at an arena again. */
 #define RELEASE_ROUNDS 3
 
-/* About a millisecond: how often a free without the thread looks at the clock. */
+/* Without the thread: how often a free looks at the clock while nothing is due, about a
+ * millisecond; and what it gives back at most. */
 #define LOOK_CYCLES 2000000
+#define SLICE_BYTES SEGMENT
 
 /* After how long the system is asked again for what it refused, doubled each time. */
 #define RETRY_FIRST_MS  1000
@@ -35,10 +37,11 @@ static struct claim claim;     /* guarded by purge_lock */
 static struct regret regret;   /* likewise, as what follows */
 static unsigned delay = DECAY_TICKS;
 static bool locked;            /* memory is, so nothing is claimed; atomic */
-static size_t wanted_before;   /* bytes, until the last pass */
-static uint64_t passed_ms;     /* when that ended */
-static uint64_t last_pass_ms;  /* of passes run by frees; atomic */
+static size_t wanted_before;   /* bytes, until the last tick */
+static uint64_t ticked_ms;     /* when that ended */
+static uint64_t last_tick_ms;  /* that a free ended; atomic */
 static uint64_t last_look;     /* cycles, likewise */
+static bool slices_left;       /* of what is due, likewise */
 static uint64_t retry_wait_ms; /* of who made the state AWAKE */
 static uint64_t retry_at_ms;   /* atomic */
 
@@ -132,45 +135,44 @@ static size_t give_back(struct arena *a, size_t want)
 	return gone;
 }
 
-/*
- * Gives back what may go of the slabs that were queued at `tick` or before, until
- * `most` bytes went; returns what the system took.
- */
-static size_t give_back_slabs(struct arena *a, uint32_t tick, bool at_once, size_t most)
+/* The same of slabs that were queued at `tick` or before, until `most` bytes went. */
+static size_t give_back_slabs(struct arena *a, uint32_t tick, size_t most)
 {
 	size_t gone = 0;
 	bool more = true;
 
 	while (more && gone < most && begin_claim()) {
-		more = slab_claim_take(&claim, a, tick, at_once, most - gone);
+		more = slab_claim_take(&claim, a, tick, true, most - gone);
 		gone += discard_claim();
 		lock_release(&purge_lock);
 	}
 	return gone;
 }
 
-/* What describes the parts of the window that nobody has. */
-static void scrub_window(void)
+/* Some of what describes the parts of the window that nobody has; false: there was none. */
+static bool scrub_window(void)
 {
 	uint64_t calls = 0;
-	bool more = !is_locked();
+	bool any;
 
-	while (more) {
-		lock_acquire(&purge_lock);
-		more = window_scrub(&calls);
-		lock_release(&purge_lock);
-	}
+	if (unlikely(is_locked()))
+		return false;
+	lock_acquire(&purge_lock);
+	any = window_scrub(&calls);
+	lock_release(&purge_lock);
 	__atomic_add_fetch(&purge_counts.calls, calls, __ATOMIC_RELAXED);
+	return any;
 }
 
-/* The same of spares. */
-static size_t give_back_spares(size_t want)
+/* The same as give_back, of spares; `due`: because of their age. */
+static size_t give_back_spares(size_t want, bool due)
 {
 	size_t gone = 0, taken;
 
 	while (want - gone >= os_page_size) {
 		lock_acquire(&purge_lock);
 		taken = spare_release(want - gone);
+		regret_gave(&regret, due ? taken / os_page_size : 0);
 		lock_release(&purge_lock);
 		if (taken == 0)
 			break;
@@ -233,7 +235,7 @@ static bool bound_once(struct arena *a, bool of_slabs)
 
 static NOINLINE void give_back_above(void)
 {
-	(void)give_back_spares(above_bound());
+	(void)give_back_spares(above_bound(), false);
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a)) {
 		while (above_bound() != 0 && bound_once(a, false))
 			;
@@ -244,25 +246,6 @@ static NOINLINE void give_back_above(void)
 
 /* ---- passes ---- */
 
-static size_t dirty_now(struct arena *a)
-{
-	size_t dirty;
-
-	lock_acquire(&a->lock);
-	dirty = extent_dirty_bytes(a);
-	lock_release(&a->lock);
-	return dirty;
-}
-
-/* Of all arenas and spares, in bytes. */
-struct pass {
-	unsigned delay; /* ticks */
-	size_t left;    /* may be to give back later */
-	size_t free;    /* was free and resident, at most */
-	size_t gone;    /* went */
-	size_t wanted;  /* ever was wanted again */
-};
-
 /* What slabs have in memory beside their live bytes. */
 static size_t free_of_slabs(const struct arena *a)
 {
@@ -271,86 +254,97 @@ static size_t free_of_slabs(const struct arena *a)
 	return touched - size_min(touched, a->slabs.live_bytes);
 }
 
-/* One tick of one arena: what has been free long enough goes. */
-static void tick(struct pass *p, struct arena *a)
+/* *free: what is free and resident, at most; *wanted: ever was wanted again. */
+static void age(struct arena *a, size_t *free, size_t *wanted)
 {
-	size_t dirty, old, gone;
-	uint32_t ticks;
-
 	lock_acquire(&a->lock);
 	free_deferred(a);
-	dirty = extent_dirty_bytes(a);
-	old = decay_tick(&a->decay, dirty, p->delay);
-	ticks = ++a->ticks;
-	p->free += dirty + free_of_slabs(a);
-	p->wanted += a->refaulted_bytes;
-	lock_release(&a->lock);
-	gone = give_back(a, old);
-	p->gone += gone + give_back_slabs(a, ticks - SLAB_TICKS_FOR(p->delay), false, SIZE_MAX);
-
-	lock_acquire(&a->lock);
-	decay_purged(&a->decay, gone);
-	dirty = purger_dirty(a);
-	purger_publish(a, dirty);
-	p->left += dirty;
+	decay_tick(&a->decay, extent_dirty_bytes(a));
+	a->ticks++;
+	*free += extent_dirty_bytes(a) + free_of_slabs(a);
+	*wanted += a->refaulted_bytes;
+	purger_publish(a, purger_dirty(a));
 	lock_release(&a->lock);
 }
 
-static unsigned present_delay(void)
+/*
+ * Ends a tick: idle caches are emptied, all that is free is older, old spares go, and what
+ * the tick showed decides on the delay.  Whether another must come.
+ */
+static bool end_tick(void)
 {
-	unsigned now;
-
-	lock_acquire(&purge_lock);
-	now = delay;
-	lock_release(&purge_lock);
-	return now;
-}
-
-/* What the pass saw decides on the delay of the next; whether there must be one soon. */
-static bool learn(const struct pass *p)
-{
+	size_t free = spare_bytes(), wanted = 0, again, due;
+	bool more = cache_drain_idle(false);
 	uint64_t now = os_now_ms();
-	bool watching;
-
-	lock_acquire(&purge_lock);
-	regret_tick(&regret, now - passed_ms,
-	            (p->wanted - size_min(p->wanted, wanted_before)) / os_page_size,
-	            p->free / os_page_size);
-	regret_gave(&regret, p->gone / os_page_size);
-	wanted_before = p->wanted;
-	passed_ms = now;
-	delay = regret_delay(&regret);
-	watching = regret_is_watching(&regret);
-	lock_release(&purge_lock);
-	return watching;
-}
-
-/* Empties idle caches and ticks every arena; returns whether more is to come. */
-static bool pass(void)
-{
-	struct pass p = { .delay = present_delay() };
-	uint64_t began = os_thread_ns();
-	bool caches = cache_drain_idle(false);
 
 	look_at_locked();
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
-		tick(&p, a);
-	scrub_window();
-	p.free += spare_bytes();
-	p.gone += give_back_spares(spare_tick(p.delay, &p.wanted));
-	p.left += spare_bytes();
+		age(a, &free, &wanted);
+	lock_acquire(&purge_lock);
+	due = spare_tick(delay, &wanted);
+	again = wanted - size_min(wanted, wanted_before);
+	regret_tick(&regret, now - ticked_ms, again / os_page_size, free / os_page_size);
+	delay = regret_delay(&regret);
+	more |= regret_is_watching(&regret);
+	wanted_before = wanted;
+	ticked_ms = now;
+	lock_release(&purge_lock);
 	__atomic_add_fetch(&purge_counts.passes, 1, __ATOMIC_RELAXED);
-	__atomic_add_fetch(&purge_counts.ns, os_thread_ns() - began, __ATOMIC_RELAXED);
-	return learn(&p) || caches || p.left != 0;
+	return give_back_spares(due, true) != 0 || more;
 }
 
-static size_t published(void)
+/* One claim, of at most `most`, of what has been free long enough; false: nothing has. */
+static bool give_due(struct arena *a, size_t most)
 {
-	size_t sum = __atomic_load_n(&cache_free_bytes, __ATOMIC_SEQ_CST) + spare_bytes();
+	size_t due, taken;
+	uint32_t ticks;
+	bool any;
+
+	if (!begin_claim())
+		return false;
+	lock_acquire(&a->lock);
+	due = decay_due(&a->decay, extent_dirty_bytes(a), delay);
+	ticks = a->ticks;
+	lock_release(&a->lock);
+	taken = claim_take(&claim, a, size_min(due, most));
+	any = taken != 0 ||
+	      slab_claim_take(&claim, a, ticks - SLAB_TICKS_FOR(delay), false, most);
+	regret_gave(&regret, discard_claim() / os_page_size);
+	lock_acquire(&a->lock);
+	decay_purged(&a->decay, taken);
+	purger_publish(a, purger_dirty(a));
+	lock_release(&a->lock);
+	lock_release(&purge_lock);
+	return any;
+}
+
+static size_t dirty_published(void)
+{
+	size_t sum = spare_bytes();
 
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
 		sum += __atomic_load_n(&a->dirty_published, __ATOMIC_SEQ_CST);
 	return sum;
+}
+
+static size_t published(void)
+{
+	return __atomic_load_n(&cache_free_bytes, __ATOMIC_SEQ_CST) + dirty_published();
+}
+
+/* The thread's: a tick ends, and all that is due goes.  Whether another must come. */
+static bool pass(void)
+{
+	uint64_t began = os_thread_ns();
+	bool more = end_tick();
+
+	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
+		while (give_due(a, SIZE_MAX))
+			more = true; /* it may be wanted again */
+	while (scrub_window())
+		;
+	__atomic_add_fetch(&purge_counts.ns, os_thread_ns() - began, __ATOMIC_RELAXED);
+	return more || dirty_published() != 0;
 }
 
 /*
@@ -429,7 +423,7 @@ static void start(enum purger_state from)
 	(void)state_change(PURGER_AWAKE, PURGER_ABSENT);
 	cache_configure();
 	(void)cache_drain_idle(true);
-	(void)give_back_spares(SIZE_MAX);
+	(void)give_back_spares(SIZE_MAX, false);
 	/* From now on every free may be asked to do a pass. */
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a)) {
 		lock_acquire(&a->lock);
@@ -438,26 +432,48 @@ static void start(enum purger_state from)
 	}
 }
 
+/* All that one free does; whether there may be more. */
+static bool give_slice(void)
+{
+	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
+		if (give_due(a, SLICE_BYTES))
+			return true;
+	return scrub_window();
+}
+
+static bool slices_are_left(void)
+{
+	return __atomic_load_n(&slices_left, __ATOMIC_RELAXED);
+}
+
 /*
- * Without the thread: this thread's free runs the pass, once a tick.  It is asked
- * often, so the processor's counter says first whether the clock is worth a call.
+ * Without the thread: a free of this one ends the tick, and each gives back a slice of what
+ * is due.  They are asked often, so while nothing is the processor's counter says first
+ * whether the clock is worth a call.
  */
 static void pass_instead(void)
 {
-	uint64_t cycles = __builtin_ia32_rdtsc(), now, last;
+	uint64_t cycles = __builtin_ia32_rdtsc(), now, last, began;
 
-	if (cycles - __atomic_load_n(&last_look, __ATOMIC_RELAXED) < LOOK_CYCLES)
+	if (!slices_are_left() && cycles - __atomic_load_n(&last_look, __ATOMIC_RELAXED) < LOOK_CYCLES)
 		return;
+	/* Whoever is giving back now would be waited for. */
+	if (!lock_try(&purge_lock))
+		return;
+	lock_release(&purge_lock);
 	__atomic_store_n(&last_look, cycles, __ATOMIC_RELAXED);
+	began = os_thread_ns();
 	now = os_now_ms();
-	last = __atomic_load_n(&last_pass_ms, __ATOMIC_RELAXED);
+	last = __atomic_load_n(&last_tick_ms, __ATOMIC_RELAXED);
 	if (now - last >= DECAY_TICK_MS &&
-	    __atomic_compare_exchange_n(&last_pass_ms, &last, now, false, __ATOMIC_RELAXED,
+	    __atomic_compare_exchange_n(&last_tick_ms, &last, now, false, __ATOMIC_RELAXED,
 	                                __ATOMIC_RELAXED)) {
-		(void)pass();
+		(void)end_tick();
 		if (settings.background && now >= __atomic_load_n(&retry_at_ms, __ATOMIC_RELAXED))
 			start(PURGER_ABSENT);
 	}
+	__atomic_store_n(&slices_left, give_slice(), __ATOMIC_RELAXED);
+	__atomic_add_fetch(&purge_counts.ns, os_thread_ns() - began, __ATOMIC_RELAXED);
 }
 
 /* A handler may have interrupted its thread where this would wait for it. */
@@ -472,10 +488,13 @@ static bool may_wait(void)
 NOINLINE void purger_tell(void)
 {
 	enum purger_state now = purger_now();
+	bool enough;
 
 	if (unlikely(above_bound() != 0) && may_wait())
 		give_back_above();
-	if (now == PURGER_AWAKE || published() <= PURGE_START)
+	enough = published() > PURGE_START ||
+	         (now == PURGER_ABSENT && slices_are_left());
+	if (now == PURGER_AWAKE || !enough)
 		return;
 	if (now != PURGER_ASLEEP && !may_wait())
 		return;
@@ -488,13 +507,14 @@ NOINLINE void purger_tell(void)
 }
 
 /* What is queued from now on does not count as queued before. */
-static uint32_t next_tick(struct arena *a)
+static uint32_t next_tick(struct arena *a, size_t *dirty)
 {
 	uint32_t now;
 
 	lock_acquire(&a->lock);
 	free_deferred(a);
 	now = ++a->ticks;
+	*dirty = extent_dirty_bytes(a);
 	lock_release(&a->lock);
 	return now;
 }
@@ -517,14 +537,14 @@ void purger_release_spares(size_t want)
  */
 static size_t release_arena(struct arena *a, size_t max)
 {
-	size_t gone = 0, went = 1;
+	size_t gone = 0, went = 1, dirty;
 
 	for (int round = 0; round < RELEASE_ROUNDS && gone < max && went != 0; round++) {
-		uint32_t before = next_tick(a) - 1;
+		uint32_t before = next_tick(a, &dirty) - 1;
 
-		went = give_back(a, size_min(dirty_now(a), max - gone));
+		went = give_back(a, size_min(dirty, max - gone));
 		if (gone + went < max)
-			went += give_back_slabs(a, before, true, max - gone - went);
+			went += give_back_slabs(a, before, max - gone - went);
 		gone += went;
 	}
 	return gone;
@@ -532,12 +552,13 @@ static size_t release_arena(struct arena *a, size_t max)
 
 size_t purger_release(size_t max)
 {
-	size_t gone = give_back_spares(max);
+	size_t gone = give_back_spares(max, false);
 
 	look_at_locked();
 	for (struct arena *a = &main_arena; a != NULL && gone < max; a = arena_following(a))
 		gone += release_arena(a, max - gone);
-	scrub_window();
+	while (scrub_window())
+		;
 	return gone;
 }
 

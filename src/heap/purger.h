@@ -14,8 +14,8 @@
  * most once a second.  Asleep it has nothing to give, and does not look; of what it was
  * told meanwhile it hears when it wakes.
  *
- * Without the thread (background=off, or it could not be made) the same pass is
- * run by frees, at most once a tick, and nobody looks whether memory is short; they also
+ * Without the thread (background=off, or it could not be made) frees end the ticks and
+ * give back what is due, a slice each, and nobody looks whether memory is short; they also
  * try to make it again, ever more seldom.
  *
  * Locks: the purge lock is held for one claim at a time, around the arena's, and

@@ -186,8 +186,10 @@ bool slab_claim_take(struct claim *claim, struct arena *a, uint32_t tick, bool a
 	age = at_once ? AT_ONCE : 2 * (a->ticks - tick) - SLAB_TICKS;
 	claim->of_slabs = true;
 	claim->count = claim->chunks_count = 0;
-	/* A segment has at most half as many ranges as fit. */
-	while (looked < SEGMENTS_A_CLAIM && taken < size_min(most, CLAIM_BYTES) &&
+	/* A segment has at most half as many ranges as fit.  What is left of one would wait as
+	 * long again. */
+	while (looked < SEGMENTS_A_CLAIM &&
+	       (taken == 0 || taken + SEGMENT <= size_min(most, CLAIM_BYTES)) &&
 	       claim->count <= OS_DISCARD_RANGES / 2) {
 		struct segment *s = segment_unqueue(a, tick);
 

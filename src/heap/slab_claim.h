@@ -19,8 +19,8 @@
 /*
  * Looks at some of the segments that were queued at `tick` or before, so many ticks ago
  * as are between two looks, and takes aside what may go (`at_once`: after one look),
- * until it has `most` bytes or a slab's more.  Returns whether it looked at any.  Takes
- * the arena's lock itself.
+ * until it has `most` bytes or a slab's more; of all but the first it takes no part.
+ * Returns whether it looked at any.  Takes the arena's lock itself.
  */
 bool slab_claim_take(struct claim *claim, struct arena *a, uint32_t tick, bool at_once,
                      size_t most);

@@ -188,7 +188,8 @@ size_t spare_tick(unsigned delay, size_t *wanted)
 	size_t old;
 
 	lock_acquire(&lock);
-	old = decay_tick(&decay, spare_counts.bytes, delay);
+	decay_tick(&decay, spare_counts.bytes);
+	old = decay_due(&decay, spare_counts.bytes, delay);
 	*wanted += spare_counts.refaulted_bytes;
 	lock_release(&lock);
 	return old;

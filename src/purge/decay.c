@@ -1,12 +1,16 @@
 #include "purge/decay.h"
 
-size_t decay_tick(struct decay *d, size_t now, unsigned delay)
+void decay_tick(struct decay *d, size_t now)
 {
-	size_t least = now;
-
 	d->at = (d->at + 1) % DECAY_MOST;
 	d->lows[d->at] = d->low;
 	d->low = now;
+}
+
+size_t decay_due(const struct decay *d, size_t now, unsigned delay)
+{
+	size_t least = now < d->low ? now : d->low;
+
 	for (unsigned i = 0; i < delay; i++) {
 		size_t low = d->lows[(d->at + DECAY_MOST - i) % DECAY_MOST];
 

@@ -30,11 +30,14 @@ static inline void decay_fell(struct decay *d, size_t now)
 		d->low = now;
 }
 
+/* Ends a tick at which `now` bytes are free. */
+void decay_tick(struct decay *d, size_t now);
+
 /*
- * Ends a tick at which `now` bytes are free; returns the bytes that were free
- * throughout the last `delay` ticks, at most DECAY_MOST.
+ * Of the bytes that are free now, those that were throughout the last `delay` ticks, at
+ * most DECAY_MOST, and since: they may go.
  */
-size_t decay_tick(struct decay *d, size_t now, unsigned delay);
+size_t decay_due(const struct decay *d, size_t now, unsigned delay);
 
 /*
  * `gone` bytes were given back: the record of the past shrinks by as much.  The

@@ -223,7 +223,7 @@ static void the_low_water_mark_falls(void)
 	a = script_heap(POLICY_DEFAULT);
 	(void)holes(1, MIB);
 	cede_free(touched(2 * MIB));
-	(void)decay_tick(&a->decay, extent_dirty_bytes(a), DECAY_TICKS);
+	decay_tick(&a->decay, extent_dirty_bytes(a));
 	while (claim_take(&claim, a, 512 * KIB) != 0) {
 		EXPECT(a->decay.low <= extent_dirty_bytes(a));
 		discard();

@@ -15,14 +15,21 @@
 
 #define MIB ((size_t)1 << 20)
 
+/* What is due as a tick ends. */
+static size_t ended_tick(struct decay *d, size_t now, unsigned delay)
+{
+	decay_tick(d, now);
+	return decay_due(d, now, delay);
+}
+
 static void test_waits_for_whole_ticks(void **state)
 {
 	struct decay d = { 0 };
 
 	(void)state;
 	for (int i = 0; i < DECAY_TICKS; i++)
-		assert_int_equal(decay_tick(&d, 8 * MIB, DECAY_TICKS), 0);
-	assert_int_equal(decay_tick(&d, 8 * MIB, DECAY_TICKS), 8 * MIB);
+		assert_int_equal(ended_tick(&d, 8 * MIB, DECAY_TICKS), 0);
+	assert_int_equal(ended_tick(&d, 8 * MIB, DECAY_TICKS), 8 * MIB);
 }
 
 static void test_what_came_later_waits_longer(void **state)
@@ -31,10 +38,10 @@ static void test_what_came_later_waits_longer(void **state)
 
 	(void)state;
 	for (int i = 0; i < DECAY_TICKS; i++)
-		decay_tick(&d, 3 * MIB, DECAY_TICKS);
+		ended_tick(&d, 3 * MIB, DECAY_TICKS);
 	for (int i = 0; i < DECAY_TICKS; i++)
-		assert_int_equal(decay_tick(&d, 5 * MIB, DECAY_TICKS), 3 * MIB);
-	assert_int_equal(decay_tick(&d, 5 * MIB, DECAY_TICKS), 5 * MIB);
+		assert_int_equal(ended_tick(&d, 5 * MIB, DECAY_TICKS), 3 * MIB);
+	assert_int_equal(ended_tick(&d, 5 * MIB, DECAY_TICKS), 5 * MIB);
 }
 
 /* A pool that empties now and then, in less than the delay, stays whole. */
@@ -46,7 +53,7 @@ static void test_short_cycles_cost_nothing(void **state)
 	for (int i = 0; i < 100; i++) {
 		if (i % DECAY_TICKS == 0)
 			decay_fell(&d, 0);
-		assert_int_equal(decay_tick(&d, 64 * MIB, DECAY_TICKS), 0);
+		assert_int_equal(ended_tick(&d, 64 * MIB, DECAY_TICKS), 0);
 	}
 }
 
@@ -59,7 +66,7 @@ static void test_only_the_floor_of_a_pool_goes(void **state)
 		size_t old;
 
 		decay_fell(&d, 16 * MIB);
-		old = decay_tick(&d, 64 * MIB, DECAY_TICKS);
+		old = ended_tick(&d, 64 * MIB, DECAY_TICKS);
 		assert_int_equal(old, i < DECAY_TICKS ? 0 : 16 * MIB);
 	}
 }
@@ -70,14 +77,34 @@ static void test_purged_leaves_the_past(void **state)
 
 	(void)state;
 	for (int i = 0; i <= DECAY_TICKS; i++)
-		decay_tick(&d, 10 * MIB, DECAY_TICKS);
+		ended_tick(&d, 10 * MIB, DECAY_TICKS);
 	decay_fell(&d, 4 * MIB);
 	decay_purged(&d, 6 * MIB);
 	/* The 4 left are as old as before; 6 new ones have yet to age. */
-	assert_int_equal(decay_tick(&d, 10 * MIB, DECAY_TICKS), 4 * MIB);
+	assert_int_equal(ended_tick(&d, 10 * MIB, DECAY_TICKS), 4 * MIB);
 	/* Never below nothing. */
 	decay_purged(&d, 100 * MIB);
-	assert_int_equal(decay_tick(&d, 10 * MIB, DECAY_TICKS), 0);
+	assert_int_equal(ended_tick(&d, 10 * MIB, DECAY_TICKS), 0);
+}
+
+/* What is due goes in parts, and no more than it: what came since has no age. */
+static void test_due_between_ticks(void **state)
+{
+	struct decay d = { 0 };
+	size_t now = 10 * MIB;
+
+	(void)state;
+	for (int i = 0; i < DECAY_TICKS; i++)
+		assert_int_equal(ended_tick(&d, now, DECAY_TICKS), 0);
+	decay_tick(&d, now);
+	for (size_t due = now; due > 0; due -= MIB) {
+		assert_int_equal(decay_due(&d, now, DECAY_TICKS), due);
+		now -= MIB;
+		decay_fell(&d, now);
+		decay_purged(&d, MIB);
+		now += MIB;
+	}
+	assert_int_equal(decay_due(&d, now, DECAY_TICKS), 0);
 }
 
 /* ---- the model ---- */
@@ -118,7 +145,7 @@ static void model_run(uint64_t seed)
 			}
 			now = next;
 		}
-		old = decay_tick(&d, now, delay);
+		old = ended_tick(&d, now, delay);
 		assert_int_equal(old, model_answer(&m, now, delay));
 		m.least[++m.tick] = now;
 		gone = old != 0 && rng_below(&rng, 2) ? rng_below(&rng, old + 1) : 0;
@@ -146,6 +173,7 @@ int main(void)
 		cmocka_unit_test(test_short_cycles_cost_nothing),
 		cmocka_unit_test(test_only_the_floor_of_a_pool_goes),
 		cmocka_unit_test(test_purged_leaves_the_past),
+		cmocka_unit_test(test_due_between_ticks),
 		cmocka_unit_test(test_against_all_moments),
 	};
 

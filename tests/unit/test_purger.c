@@ -16,6 +16,7 @@
 #include "heap/cache.h"
 #include "heap/extent.h"
 #include "heap/purger.h"
+#include "heap/slab_claim.h"
 #include "support/child.h"
 #include "support/process.h"
 #include "support/scripted_os.h"
@@ -265,19 +266,83 @@ static void a_thread_switched_off_is_not_tried(void)
 	EXPECT(script_calls(OS_THREAD) == 0);
 }
 
-/* ---- regret ---- */
+/* A free that does its part; what it gave back, in one call of the system. */
+static size_t slow_free(void)
+{
+	size_t before = script_discarded;
+	unsigned calls = script_calls(OS_DISCARD);
 
-/* So many ticks of the clock, at each of which a free of the program does the pass. */
+	process_sleep_ms(3); /* frees look at the clock each millisecond */
+	cede_free(cede_malloc(1000));
+	EXPECT(script_calls(OS_DISCARD) <= calls + 1);
+	return script_discarded - before;
+}
+
+/* So many ticks of the clock, and frees of the program until all that is due went. */
 static void pass_ticks(unsigned ticks)
 {
 	static uint64_t now = 1000000;
 
 	while (ticks-- > 0) {
 		script_clock(now += DECAY_TICK_MS);
-		process_sleep_ms(5); /* frees look at the clock each millisecond */
-		cede_free(cede_malloc(1000));
+		while (slow_free() != 0)
+			;
 	}
 }
+
+/* However much is due: two mebibytes, a segment of slabs. */
+static void slices_go(void (*use)(void))
+{
+	size_t sum = 0, slices = 0, gone;
+
+	settings.trim_threshold = SIZE_MAX;
+	settings.background = false;
+	script_clock(1000000);
+	use();
+	script_reset();
+	for (unsigned tick = 0; tick < DECAY_TICKS + 2; tick++) {
+		script_clock(2000000 + tick * DECAY_TICK_MS);
+		while ((gone = slow_free()) != 0) {
+			EXPECT(gone <= 2 * MIB);
+			sum += gone;
+			slices++;
+		}
+	}
+	EXPECT(sum >= 24 * MIB && slices <= sum / MIB);
+	EXPECT(extent_dirty_bytes(a) + a->segments.touched * os_page_size <= 512 * KIB);
+	audit_arena(a);
+}
+
+static void use_one_chunk(void)
+{
+	use_and_free(32 * MIB);
+}
+
+/* Pages among live ones, and whole slabs. */
+static void use_many_blocks(void)
+{
+	static char *blocks[32000];
+
+	for (size_t i = 0; i < 32000; i++)
+		blocks[i] = memset(cede_malloc(1000), 1, 1000);
+	for (size_t i = 0; i < 32000; i++)
+		if (i % 500 != 0 || i > 16000)
+			cede_free(blocks[i]);
+}
+
+static void a_free_gives_no_more_than_a_slice(void)
+{
+	a = script_heap(POLICY_DEFAULT);
+	slices_go(use_one_chunk);
+}
+
+static void a_free_gives_no_more_than_a_slice_of_slabs(void)
+{
+	a = script_heap_of_slabs(false);
+	slices_go(use_many_blocks);
+}
+
+/* ---- regret ---- */
 
 static void what_was_wanted_again_waits_longer(void)
 {
@@ -539,6 +604,8 @@ int main(void)
 		child_test(it_is_tried_again),
 		child_test(it_is_tried_ever_more_seldom),
 		child_test(a_thread_switched_off_is_not_tried),
+		child_test(a_free_gives_no_more_than_a_slice),
+		child_test(a_free_gives_no_more_than_a_slice_of_slabs),
 		child_test(what_was_wanted_again_waits_longer),
 		child_test(locked_memory_lets_it_sleep),
 		child_test(memory_that_was_locked_goes_later),

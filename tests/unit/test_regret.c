@@ -165,7 +165,8 @@ static size_t run_pool(size_t pages, unsigned period, unsigned idle, bool regret
 		/* Asleep. */
 		if (free == 0 && !regret_is_watching(&r) && wanted == 0)
 			continue;
-		old = decay_tick(&d, free, delay);
+		decay_tick(&d, free);
+		old = decay_due(&d, free, delay);
 		decay_fell(&d, free - old);
 		decay_purged(&d, old);
 		free -= old;
