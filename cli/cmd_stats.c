@@ -78,6 +78,7 @@ static int process_report(const struct stats_options *options)
 	cede_target_close(&target);
 	if (!is_read)
 		return command_fail("%s", refusal.text);
+	report.now_ms = (uint64_t)(seconds_now() * 1000);
 	/* Without it 0: the process may have ended since. */
 	(void)measure_process(options->pid, &report.process);
 	patient_name_read(options->pid, report.name, sizeof(report.name));

@@ -304,23 +304,24 @@ static bool read_caches(struct reader *r)
 	return true;
 }
 
-static bool read_counts(struct reader *r, bool *background)
+static bool read_counts(struct reader *r, struct cede_reading *reading)
 {
 	const struct cede_descriptor *d = r->d;
 	struct cede_stats *s = r->stats;
-	uint64_t mapped[4], purge[5], spares[2];
+	uint64_t mapped[4], purge[9], spares[2];
 	uint32_t purger;
 	uint8_t may;
 
 	if (!read_bytes(r, d->policy, &s->policy, sizeof(s->policy)) ||
 	    !read_bytes(r, d->background, &may, sizeof(may)) ||
 	    !read_bytes(r, d->purger, &purger, sizeof(purger)) ||
-	    !read_words(r, d->mapped, mapped, 4) || !read_words(r, d->purge_counts, purge, 5) ||
-	    !read_words(r, d->spares, spares, 2))
+	    !read_words(r, d->mapped, mapped, 4) || !read_words(r, d->purge_counts, purge, 9) ||
+	    !read_words(r, d->spares, spares, 2) ||
+	    !read_words(r, d->retain_max, &reading->retain_max, 1))
 		return false;
 	if (s->policy > CEDE_POLICY_CLASSIC || purger > CEDE_PURGER_ABSENT)
 		return false;
-	*background = may != 0;
+	reading->background = may != 0;
 	s->purger = may ? purger : CEDE_PURGER_ABSENT;
 	if (s->policy == CEDE_POLICY_CLASSIC)
 		s->purger = CEDE_PURGER_NONE;
@@ -332,6 +333,10 @@ static bool read_counts(struct reader *r, bool *background)
 	s->purge_passes = purge[2];
 	s->purge_ns = purge[3];
 	s->pressure_releases = purge[4];
+	s->pressure_ms = purge[5];
+	s->memory_locked = purge[6];
+	s->delay_ms = purge[7];
+	s->thread_retry_ms = may && s->purger == CEDE_PURGER_ABSENT ? purge[8] : 0;
 	s->spare_bytes = spares[0];
 	s->refaulted_bytes = spares[1];
 	return true;
@@ -373,7 +378,7 @@ static bool read_once(struct reader *r, struct cede_reading *reading)
 	r->stats = &reading->stats;
 	r->moved = false;
 	r->free_units = 0;
-	if (!read_counts(r, &reading->background) || !read_arenas(r) || !read_slabs(r) ||
+	if (!read_counts(r, reading) || !read_arenas(r) || !read_slabs(r) ||
 	    !read_caches(r))
 		return false;
 	add_up(r);

@@ -14,6 +14,7 @@ struct cede_reading {
 	 * cached_bytes are all that are cached. */
 	struct cede_stats stats;
 	bool background;      /* whether its purger may have a thread */
+	uint64_t retain_max;  /* bytes; UINT64_MAX: no bound */
 	bool while_it_ran;    /* no two readings agreed: the figures are of different moments */
 };
 

@@ -24,6 +24,17 @@ static void reason_add(struct stats_report *report, const char *name, uint64_t b
 	va_end(args);
 }
 
+/* How long free memory waits when nothing that went was wanted again. */
+#define LEAST_DELAY_MS 250
+
+/* Until the system is asked for the thread again. */
+static double retry_seconds(const struct stats_report *report)
+{
+	uint64_t then = report->reading.stats.thread_retry_ms;
+
+	return then > report->now_ms ? (double)(then - report->now_ms) / 1000 : 0;
+}
+
 /* Whole free pages: what becomes of them. */
 static void free_explain(struct stats_report *report)
 {
@@ -31,12 +42,21 @@ static void free_explain(struct stats_report *report)
 	uint64_t bytes = stats->free_resident_bytes;
 	struct text free = amount(bytes);
 
-	if (!report->reading.background)
+	if (stats->memory_locked)
+		reason_add(report, "locked", bytes, "%s are free, but locked: nothing goes back before the "
+		           "program undoes its mlockall.", free.text);
+	else if (!report->reading.background)
 		reason_add(report, "background_off", bytes, "%s are free, and go back only while the "
 		           "program calls malloc and free: background=off.", free.text);
 	else if (stats->purger == CEDE_PURGER_ABSENT)
 		reason_add(report, "no_thread", bytes, "%s are free, and go back only while the program "
-		           "calls malloc and free: the system refused the purger its thread.", free.text);
+		           "calls malloc and free: the system refused the purger its thread, and is asked "
+		           "again in %.0f s.", free.text, retry_seconds(report));
+	else if (stats->purger == CEDE_PURGER_AWAKE && stats->delay_ms > LEAST_DELAY_MS)
+		reason_add(report, "regret", bytes, "%s are free, but were used in the last second, or are "
+		           "going back just now: after %.2f s and not %.2f, for what went before was soon "
+		           "wanted again.", free.text, (double)stats->delay_ms / 1000,
+		           LEAST_DELAY_MS / 1000.0);
 	else if (stats->purger == CEDE_PURGER_AWAKE)
 		reason_add(report, "young", bytes, "%s are free, but were used in the last second, or are "
 		           "going back just now.", free.text);

@@ -23,6 +23,7 @@ struct stats_report {
 	char name[32];          /* of the process */
 	uint8_t version[3];     /* of its library */
 	struct cede_reading reading;
+	uint64_t now_ms;        /* of CLOCK_MONOTONIC, as the reading's times */
 	struct measure_process process;
 	/* Between two readings; 0 seconds: there was one. */
 	double seconds;

@@ -12,6 +12,7 @@ static const char *const fields[] = {
 	"pressure_releases",
 	"slab_free_resident_bytes", "spare_bytes", "pinned_bytes", "caching_threads",
 	"refaulted_bytes", "purge_ns",
+	"pressure_ms", "memory_locked", "delay_ms", "thread_retry_ms",
 };
 
 #define FIELDS (sizeof(fields) / sizeof(*fields))
@@ -66,6 +67,8 @@ bool stats_report_json(const struct stats_report *report, FILE *out)
 	process_add(root, report);
 	cJSON_AddBoolToObject(root, "while_it_ran", report->reading.while_it_ran);
 	cJSON_AddBoolToObject(root, "background", report->reading.background);
+	if (report->reading.retain_max != UINT64_MAX)
+		cJSON_AddNumberToObject(root, "retain_max", (double)report->reading.retain_max);
 	stats_add(root, &report->reading.stats);
 	if (report->seconds > 0) {
 		lately = cJSON_AddObjectToObject(root, "lately");

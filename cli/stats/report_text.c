@@ -28,13 +28,17 @@ const char *stats_purger_name(uint32_t purger)
 }
 
 /* What is free, by where it is; and what came of it. */
-static void free_print(const struct cede_stats *stats, FILE *out)
+static void free_print(const struct cede_reading *reading, FILE *out)
 {
+	const struct cede_stats *stats = &reading->stats;
 	uint64_t resident = stats->free_resident_bytes + stats->pinned_bytes;
 
 	row_print(out, "free, in whole pages", stats->free_resident_bytes);
-	fprintf(out, "may be resident; slabs %.1f, left by mapped blocks %.1f\n",
+	fprintf(out, "may be resident; slabs %.1f, left by mapped blocks %.1f",
 	        megabytes(stats->slab_free_resident_bytes), megabytes(stats->spare_bytes));
+	if (reading->retain_max != UINT64_MAX)
+		fprintf(out, "; retain_max %.1f", megabytes(reading->retain_max));
+	fputc('\n', out);
 	row_print(out, "pinned", stats->pinned_bytes);
 	fputs("free, on pages that live blocks are on too\n", out);
 	row_print(out, "free, not resident", stats->free_bytes - resident);
@@ -58,6 +62,10 @@ static void purger_print(const struct stats_report *report, FILE *out)
 	fprintf(out, "%-24s %12s  %" PRIu64 " passes, %" PRIu64 " system calls, %.3f s of processor "
 	        "time\n", "purger", stats_purger_name(stats->purger), stats->purge_passes,
 	        stats->purge_calls, (double)stats->purge_ns / 1e9);
+	if (stats->pressure_releases != 0)
+		fprintf(out, "%-24s %12" PRIu64 "  times, the last %.1f s ago: then all goes at once\n",
+		        "memory was short", stats->pressure_releases,
+		        ((double)report->now_ms - (double)stats->pressure_ms) / 1000);
 }
 
 void stats_report_text(const struct stats_report *report, FILE *out)
@@ -73,7 +81,7 @@ void stats_report_text(const struct stats_report *report, FILE *out)
 	if (stats->policy == CEDE_POLICY_DEFAULT) {
 		row_print(out, "cached", stats->cached_bytes);
 		fprintf(out, "by threads: %" PRIu64 "\n", stats->caching_threads);
-		free_print(stats, out);
+		free_print(&report->reading, out);
 	} else {
 		row_print(out, "free", stats->free_bytes);
 		fputc('\n', out);

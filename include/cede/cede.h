@@ -97,6 +97,14 @@ struct cede_stats {
 	uint64_t caching_threads;      /* those threads */
 	uint64_t refaulted_bytes;      /* given back, and then wanted again */
 	uint64_t purge_ns;             /* processor time of purge_passes, nanoseconds */
+	/* Why free memory is still there.  Times are milliseconds of CLOCK_MONOTONIC. */
+	uint64_t pressure_ms;          /* when memory last was short; 0: never */
+	uint64_t memory_locked;        /* 1: all is (mlockall), and nothing can go, as of the
+	                                  last look */
+	uint64_t delay_ms;             /* how long it must have been free: 250, and more while
+	                                  what went is soon wanted */
+	uint64_t thread_retry_ms;      /* when the system, which refused the thread, is asked
+	                                  again; 0: it did not */
 };
 
 /*

@@ -55,7 +55,10 @@ struct cede_descriptor {
 	uint64_t heap_max;           /* other arenas: heaps are aligned to this */
 	uint64_t mapped;             /* address of: blocks, bytes, max blocks, max bytes */
 	uint64_t purge_counts;       /* address of: bytes, calls, passes, nanoseconds of
-	                                these; releases because memory was short */
+	                                these; releases because memory was short, when
+	                                the last was; 1 while all memory is locked; how
+	                                long free memory waits; when an absent thread is
+	                                tried again.  Times in milliseconds */
 
 	uint32_t arena_lock_waits;   /* 8 bytes: times its lock was not free */
 	uint32_t arena_lock_sleeps;  /* 8 bytes: times a thread slept for it */
@@ -101,6 +104,7 @@ struct cede_descriptor {
 	uint32_t classes;
 	uint32_t reserved_2;
 	uint64_t class_sizes;        /* address of 4 bytes for each class */
+	uint64_t retain_max;         /* address of 8 bytes: the option; all ones: no bound */
 };
 
 #endif

@@ -29,21 +29,19 @@
 #define RETRY_MOST_MS   64000 /* the thread */
 #define LOCKED_MOST_MS  8000  /* whether memory is still locked */
 
-struct purge_counts purge_counts;
+struct purge_counts purge_counts = { .delay_ms = DECAY_TICKS * DECAY_TICK_MS };
 uint32_t purger_state;         /* enum purger_state; atomic, a futex */
 
 static struct lock purge_lock = LOCK_INIT(RANK_PURGE);
 static struct claim claim;     /* guarded by purge_lock */
 static struct regret regret;   /* likewise, as what follows */
 static unsigned delay = DECAY_TICKS;
-static bool locked;            /* memory is, so nothing is claimed; atomic */
 static size_t wanted_before;   /* bytes, until the last tick */
 static uint64_t ticked_ms;     /* when that ended */
 static uint64_t last_tick_ms;  /* that a free ended; atomic */
 static uint64_t last_look;     /* cycles, likewise */
 static bool slices_left;       /* of what is due, likewise */
 static uint64_t retry_wait_ms; /* of who made the state AWAKE */
-static uint64_t retry_at_ms;   /* atomic */
 
 enum purger_state purger_now(void)
 {
@@ -68,6 +66,11 @@ void purger_publish(struct arena *a, size_t dirty)
 	a->poke_above = each ? 0 : dirty + PURGE_STEP;
 }
 
+static bool is_locked(void)
+{
+	return __atomic_load_n(&purge_counts.locked, __ATOMIC_RELAXED) != 0;
+}
+
 /* Gives a claim to the system, then back to its arena; returns the bytes. */
 static size_t discard_claim(void)
 {
@@ -84,10 +87,10 @@ static size_t discard_claim(void)
 		slab_claim_split(&claim, &calls);
 	gone = os_discard(claim.ranges, claim.count, &calls);
 	if (unlikely(gone == 0) && os_memory_is_locked())
-		__atomic_store_n(&locked, true, __ATOMIC_RELAXED);
+		__atomic_store_n(&purge_counts.locked, true, __ATOMIC_RELAXED);
 	else if (unlikely(gone < want))
 		__atomic_store_n(&extent_unsure, true, __ATOMIC_RELAXED);
-	claim_return(&claim, !locked);
+	claim_return(&claim, !is_locked());
 	__atomic_add_fetch(&purge_counts.calls, calls, __ATOMIC_RELAXED);
 	__atomic_add_fetch(&purge_counts.bytes, gone, __ATOMIC_RELAXED);
 	return gone;
@@ -100,15 +103,10 @@ static bool begin_claim(void)
 	/* The child of a fork may find its parent's claim, half done. */
 	if (claim.count != 0)
 		claim_return(&claim, false);
-	if (likely(!locked))
+	if (likely(!is_locked()))
 		return true;
 	lock_release(&purge_lock);
 	return false;
-}
-
-static bool is_locked(void)
-{
-	return __atomic_load_n(&locked, __ATOMIC_RELAXED);
 }
 
 /* Memory that was locked may no longer be. */
@@ -117,7 +115,7 @@ static void look_at_locked(void)
 	if (likely(!is_locked()))
 		return;
 	lock_acquire(&purge_lock);
-	__atomic_store_n(&locked, os_memory_is_locked(), __ATOMIC_RELAXED);
+	__atomic_store_n(&purge_counts.locked, os_memory_is_locked(), __ATOMIC_RELAXED);
 	lock_release(&purge_lock);
 }
 
@@ -285,6 +283,7 @@ static bool end_tick(void)
 	again = wanted - size_min(wanted, wanted_before);
 	regret_tick(&regret, now - ticked_ms, again / os_page_size, free / os_page_size);
 	delay = regret_delay(&regret);
+	__atomic_store_n(&purge_counts.delay_ms, delay * DECAY_TICK_MS, __ATOMIC_RELAXED);
 	more |= regret_is_watching(&regret);
 	wanted_before = wanted;
 	ticked_ms = now;
@@ -379,6 +378,7 @@ static unsigned wait_a_tick(unsigned rest)
 		return 0;
 	(void)cache_drain_idle(true);
 	(void)purger_release(SIZE_MAX);
+	__atomic_store_n(&purge_counts.relief_ms, os_now_ms(), __ATOMIC_RELAXED);
 	__atomic_add_fetch(&purge_counts.reliefs, 1, __ATOMIC_RELAXED);
 	return RELIEF_TICKS;
 }
@@ -407,7 +407,7 @@ static void run(void)
 static void retry_later(void)
 {
 	retry_wait_ms = longer(retry_wait_ms, RETRY_MOST_MS);
-	__atomic_store_n(&retry_at_ms, os_now_ms() + retry_wait_ms, __ATOMIC_RELAXED);
+	__atomic_store_n(&purge_counts.retry_ms, os_now_ms() + retry_wait_ms, __ATOMIC_RELAXED);
 }
 
 static void start(enum purger_state from)
@@ -469,7 +469,7 @@ static void pass_instead(void)
 	    __atomic_compare_exchange_n(&last_tick_ms, &last, now, false, __ATOMIC_RELAXED,
 	                                __ATOMIC_RELAXED)) {
 		(void)end_tick();
-		if (settings.background && now >= __atomic_load_n(&retry_at_ms, __ATOMIC_RELAXED))
+		if (settings.background && now >= __atomic_load_n(&purge_counts.retry_ms, __ATOMIC_RELAXED))
 			start(PURGER_ABSENT);
 	}
 	__atomic_store_n(&slices_left, give_slice(), __ATOMIC_RELAXED);

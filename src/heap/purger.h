@@ -36,10 +36,15 @@
 /* What the purger is doing; the values of enum cede_purger. */
 enum purger_state { PURGER_NONE, PURGER_ASLEEP, PURGER_AWAKE, PURGER_ABSENT };
 
+/* All atomic.  Times are of os_now_ms. */
 struct purge_counts {
-	uint64_t bytes, calls, passes; /* atomic */
-	uint64_t ns;                   /* processor time of the passes */
-	uint64_t reliefs;              /* times that memory was short; the thread's own */
+	uint64_t bytes, calls, passes;
+	uint64_t ns;        /* processor time of the passes */
+	uint64_t reliefs;   /* times that memory was short */
+	uint64_t relief_ms; /* when it last was; 0: never */
+	uint64_t locked;    /* memory was, at the last look: nothing is claimed */
+	uint64_t delay_ms;  /* how long free memory waits */
+	uint64_t retry_ms;  /* when the thread that is absent is tried again */
 };
 extern struct purge_counts purge_counts;
 

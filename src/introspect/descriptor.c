@@ -80,4 +80,5 @@ __attribute__((visibility("default"))) const struct cede_descriptor cede_descrip
 	.thread_bins = offsetof(struct thread, bins) + sizeof(struct cache_bin),
 	.classes = CLASSES,
 	.class_sizes = (uintptr_t)&class_sizes,
+	.retain_max = (uintptr_t)&settings.retain_max,
 };

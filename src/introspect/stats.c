@@ -49,4 +49,9 @@ void stats_fill(struct cede_stats *out)
 	out->purge_passes = __atomic_load_n(&purge_counts.passes, __ATOMIC_RELAXED);
 	out->pressure_releases = __atomic_load_n(&purge_counts.reliefs, __ATOMIC_RELAXED);
 	out->purge_ns = __atomic_load_n(&purge_counts.ns, __ATOMIC_RELAXED);
+	out->pressure_ms = __atomic_load_n(&purge_counts.relief_ms, __ATOMIC_RELAXED);
+	out->memory_locked = __atomic_load_n(&purge_counts.locked, __ATOMIC_RELAXED);
+	out->delay_ms = __atomic_load_n(&purge_counts.delay_ms, __ATOMIC_RELAXED);
+	if (settings.background && out->purger == CEDE_PURGER_ABSENT)
+		out->thread_retry_ms = __atomic_load_n(&purge_counts.retry_ms, __ATOMIC_RELAXED);
 }

@@ -7,9 +7,15 @@
  * Built to be preloaded, and linked with the library for good.  Layer: tests.
  */
 #include <dlfcn.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "cede/cede.h"
@@ -142,6 +148,29 @@ static void freed(void)
 		heap_free(blocks[i]);
 }
 
+/* The same, while nothing may go. */
+static void locked(void)
+{
+	(void)mlockall(MCL_CURRENT | MCL_FUTURE);
+	freed();
+}
+
+/* And while no thread can be made. */
+static void refused(void)
+{
+	struct sock_filter rules[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog filter = { sizeof(rules) / sizeof(*rules), rules };
+
+	(void)(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0);
+	freed();
+}
+
 /* So that a thread's cache has what is too little to go. */
 static void caches(void)
 {
@@ -193,7 +222,7 @@ int main(int argc, char **argv)
 	} states[] = {
 		{ "single", single, true }, { "threads", threads, true }, { "pins", pins, true },
 		{ "freed", freed, true }, { "caches", caches, false }, { "busy", busy, false },
-		{ "slow", slow, false },
+		{ "slow", slow, false }, { "locked", locked, false }, { "refused", refused, false },
 	};
 	struct cede_stats now = { 0 };
 	char byte;

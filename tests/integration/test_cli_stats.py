@@ -38,9 +38,9 @@ def told(pid, seconds=0):
 
 
 class Case(unittest.TestCase):
-    def started(self, *command, preload=None, options=None):
+    def started(self, *command, preload=None, options=None, **variables):
         environment = {name: value for name, value in os.environ.items()
-                       if name not in ("LD_PRELOAD", "CEDE_OPTIONS")}
+                       if name not in ("LD_PRELOAD", "CEDE_OPTIONS")} | variables
         if preload:
             environment["LD_PRELOAD"] = preload
         if options:
@@ -53,10 +53,10 @@ class Case(unittest.TestCase):
         self.addCleanup(process.kill)
         return process
 
-    def begun(self, state, way="preloaded", options="policy=default"):
+    def begun(self, state, way="preloaded", options="policy=default", **variables):
         if way == "static":
-            return self.started(STATIC, state, options=options)
-        return self.started(TARGET, state, options=options, preload=LIBRARY)
+            return self.started(STATIC, state, options=options, **variables)
+        return self.started(TARGET, state, options=options, preload=LIBRARY, **variables)
 
     def target(self, *arguments, **options):
         """A target in its state; and what it says of itself."""
@@ -106,6 +106,8 @@ class Agrees(Case):
                     for field in ("purged_bytes", "refaulted_bytes", "pinned_bytes",
                                   "purge_ns", "slab_free_blocks"):
                         self.assertGreater(stats[field], 0, field)
+                        self.assertEqual(stats["delay_ms"] % 50, 0)
+                        self.assertGreaterEqual(stats["delay_ms"], 250)
                 if case[0] == "threads":
                     self.assertGreater(stats["arenas"], 1)
 
@@ -156,6 +158,60 @@ class Why(Case):
         pid, _ = self.target("busy")
         self.until(lambda: self.reasons(pid).get("young", {"bytes": 0})["bytes"] > 4 << 20)
         self.assertEqual(told(pid)["stats"]["purger"], "awake")
+
+    def seen(self, pid, reason):
+        """Its text, once it comes about."""
+        reasons = {}
+
+        def look():
+            reasons.update(self.reasons(pid))
+            return reason in reasons
+        self.until(look)
+        return reasons[reason]["text"]
+
+    def test_locked(self):
+        pid, _ = self.target("locked")
+        with open(f"/proc/{pid}/status", encoding="ascii") as status:
+            if "VmLck:\t       0 kB" in status.read():
+                self.skipTest("the system lets no memory be locked")
+        self.assertIn("mlockall", self.seen(pid, "locked"))
+        self.assertEqual(told(pid)["stats"]["memory_locked"], 1)
+
+    def test_no_thread(self):
+        pid, _ = self.target("refused")
+        with open(f"/proc/{pid}/status", encoding="ascii") as status:
+            if "Seccomp:\t2" not in status.read():
+                self.skipTest("no seccomp filters here")
+        self.assertRegex(self.seen(pid, "no_thread"), r"refused .* again in [01] s\.$")
+        self.assertGreater(told(pid)["stats"]["thread_retry_ms"], 0)
+
+    def test_regret(self):
+        pid, _ = self.target("slow")
+        self.assertRegex(self.seen(pid, "regret"), r"after 0\.[3-6][05] s and not 0\.25")
+
+    def test_short_of_memory(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "fifo")
+            os.mkfifo(path)
+            began = time.monotonic()
+            pid, _ = self.target("busy", MEMORY_PRESSURE_WATCH=path)
+            self.assertEqual(told(pid)["stats"]["pressure_ms"], 0)
+            with open(path, "wb") as fifo:
+                fifo.write(b"now")
+            self.until(lambda: told(pid)["stats"]["pressure_releases"] == 1)
+        last = told(pid)["stats"]["pressure_ms"] / 1000
+        self.assertGreater(last, began - 0.1)
+        self.assertLess(last, time.monotonic())
+        self.assertRegex(cede_stats("--seconds", 0, pid).stdout,
+                         r"(?m)^memory was short +1  times, the last \d+\.\d s ago")
+
+    def test_retain_max(self):
+        pid, _ = self.target("busy", options="retain_max=4M")
+        self.assertEqual(told(pid)["retain_max"], 4 << 20)
+        self.assertRegex(cede_stats("--seconds", 0, pid).stdout,
+                         r"(?m)^free, in whole pages .*; retain_max 4\.0$")
+        pid, _ = self.target("busy")
+        self.assertNotIn("retain_max", told(pid))
 
     def test_wanted_again(self):
         pid, _ = self.target("slow")

@@ -52,7 +52,7 @@ static struct heap {
 	uint16_t bins[2 * UNITS];
 	uint64_t bits[1024 / 64];
 	struct thread threads[2];
-	uint64_t first_thread, window[6], mapped[4], purge[5], spares[2], page_size;
+	uint64_t first_thread, window[6], mapped[4], purge[9], spares[2], page_size, retain_max;
 	uint32_t policy, purger, sizes[CLASSES];
 	uint8_t background;
 } heap = { .page_size = 1 }; /* in the data, not apart from the file */
@@ -133,6 +133,7 @@ static void descriptor_begin(void)
 		.spares = address(heap.spares), .threads = address(&heap.first_thread),
 		.thread_next = offsetof(struct thread, next), .thread_bins = offsetof(struct thread, bins),
 		.classes = CLASSES, .class_sizes = address(heap.sizes),
+		.retain_max = address(&heap.retain_max),
 	};
 }
 
@@ -299,7 +300,8 @@ static void test_pointers_to_nowhere(void **state)
 		&heap.arenas[0].top, &heap.arenas[0].next, &heap.first_thread, &heap.threads[0].next,
 		&heap.window[2], &heap.window[3], &heap.window[5], &descriptor.mapped,
 		&descriptor.purge_counts, &descriptor.spares, &descriptor.threads, &descriptor.class_sizes,
-		&descriptor.window, &descriptor.background, &descriptor.purger, &descriptor.policy,
+		&descriptor.retain_max, &descriptor.window, &descriptor.background, &descriptor.purger,
+		&descriptor.policy,
 	};
 	static const uint64_t lies[] = { 8, UINT64_MAX, UINT64_MAX - 7, (uint64_t)1 << 63, 0xfff };
 
