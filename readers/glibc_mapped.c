@@ -141,6 +141,15 @@ static bool chunk_is_stale(const struct search *search, const struct place *plac
 	return false;
 }
 
+/* The next page that may hold a header: reserved memory is large, and mostly absent. */
+static uint64_t page_next(const struct search *search, uint64_t page, const uint8_t *pages)
+{
+	do
+		page += MEMORY_PAGE;
+	while (page < search->end && !pages[(page - search->begin) / MEMORY_PAGE]);
+	return page;
+}
+
 /*
  * Looks for chunks from the mapping's begin, and on from each one's end; where none is,
  * the rest of the mapping is another's, unless the search is `thorough`.
@@ -165,7 +174,7 @@ static enum glibc_copied mapping_search(struct search *search, const uint8_t *pa
 		} else if (skip) {
 			page = least = skip;
 		} else if (thorough) {
-			page += MEMORY_PAGE;
+			page = page_next(search, page, pages);
 		} else {
 			break;
 		}
@@ -183,7 +192,8 @@ static enum glibc_copied mappings_search(struct search *search, bool thorough)
 		const struct memory_mapping *mapping = &memory->mappings[i];
 		uint8_t *pages;
 
-		if (mapping->kind != MEMORY_ANONYMOUS || !mapping->writable || mapping->shared)
+		if (mapping->kind != MEMORY_ANONYMOUS || !mapping->writable || mapping->shared ||
+		    mapping->end - mapping->begin > GLIBC_REGION_MOST)
 			continue;
 		search->begin = mapping->begin;
 		search->end = mapping->end;

@@ -4,12 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define HEAP_MOST (4ul << 30)
+#define PROBES_MOST (1u << 24)     /* chunks looked at to find where a region begins */
+
 /* glibc's heaps of other arenas begin at multiples of this; with huge pages of 2 MiB
  * or 1 GiB asked for, of four of them. */
-static const uint64_t heap_alignments[] = { 64ul << 20, 8ul << 20, 4ul << 30 };
-
-#define REGION_MOST (4ul << 40)    /* its pages alone take us 1 GiB */
-#define PROBES_MOST (1u << 24)     /* chunks looked at to find where a region begins */
+static const uint64_t heap_alignments[] = { 64ul << 20, 8ul << 20, HEAP_MOST };
 
 /* A run of chunks to walk along. */
 struct chain {
@@ -232,7 +232,7 @@ static enum glibc_copied region_end(struct glibc_state *state, uint64_t end,
 	if (state->model->failed)
 		return GLIBC_NO_MEMORY;
 	region = &state->model->regions[state->model->region_count - 1];
-	if (end - region->begin > REGION_MOST || !span_is_free(state->model, region->begin, end))
+	if (end - region->begin > GLIBC_REGION_MOST || !span_is_free(state->model, region->begin, end))
 		return glibc_state_broken(state, "the heap at %#" PRIx64 " ends at %#" PRIx64
 		                          ", too far or in another one", region->begin, end);
 	copy = model_end_region(state->model, end);
@@ -260,7 +260,7 @@ static uint64_t span_end(const struct glibc_state *state, uint64_t address)
 			break;
 		end = mapping->end;
 	}
-	return end;
+	return end - address < GLIBC_REGION_MOST ? end : address + GLIBC_REGION_MOST;
 }
 
 /* --- the heaps of an arena that is not the main one --- */
@@ -274,7 +274,7 @@ static bool heap_read(const struct glibc_state *state, uint64_t heap, uint64_t a
 {
 	return memory_read(state->glibc->memory, heap, header, sizeof(*header)) &&
 	       header->arena == arena && header->bytes % MEMORY_PAGE == 0 &&
-	       header->bytes >= MEMORY_PAGE;
+	       header->bytes >= MEMORY_PAGE && header->bytes <= HEAP_MOST;
 }
 
 static enum glibc_copied heap_walk(struct glibc_state *state, uint32_t index, uint64_t heap,
@@ -401,11 +401,12 @@ static enum glibc_copied fallback_walk(struct glibc_state *state, uint64_t span,
 {
 	struct glibc_arena *arena = &state->arenas[0];
 	struct chain chain = { state, 0, limit, arena->top, true };
-	uint8_t *pages = span < limit ? pages_read(state, span, limit) : NULL;
 	enum glibc_copied result = GLIBC_COPIED;
+	uint8_t *pages;
 
-	if (span >= limit)
+	if (span >= limit || limit - span > GLIBC_REGION_MOST)
 		return GLIBC_COPIED;
+	pages = pages_read(state, span, limit);
 	if (!pages)
 		return GLIBC_NO_MEMORY;
 	window_open(state->window, state->glibc->memory, span, limit, pages);

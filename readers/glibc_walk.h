@@ -10,6 +10,8 @@
 
 #include "readers/glibc_state.h"
 
+#define GLIBC_REGION_MOST (4ul << 40)    /* its pages alone take us 1 GiB */
+
 /* The regions of all arenas, with their blocks and pages. */
 enum glibc_copied glibc_walk(struct glibc_state *state);
 
