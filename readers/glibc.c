@@ -31,6 +31,7 @@ struct look {
 	struct glibc_state state;
 	struct glibc_report *report;
 	enum glibc_found found;
+	bool for_good;             /* a second look would show the same */
 	bool in_malloc;            /* a thread would not leave what may be malloc */
 };
 
@@ -173,14 +174,18 @@ static int process_copy(struct look *look, enum glibc_copied *copied)
 static int look_take(struct look *look, enum glibc_copied *copied)
 {
 	uint64_t begin = now_microseconds(), pause;
-	int error = stop_begin(&look->stop, look->memory->pid);
+	int error = stop_begin(&look->stop, look->memory);
 
 	if (error)
 		return error;
-	look->report->stops++;
+	look->for_good = look->stop.for_good;
 	error = process_copy(look, copied);
 	look->report->threads = look->stop.count;
+	look->report->locked_arenas = look->state.locked_arenas;
 	stop_end(&look->stop);
+	if (look->for_good)
+		return error;
+	look->report->stops++;
 	pause = now_microseconds() - begin;
 	if (pause > look->report->pause_microseconds)
 		look->report->pause_microseconds = pause;
@@ -241,6 +246,8 @@ static enum glibc_outcome looks_take(struct look *look)
 			return GLIBC_FAILED;
 		if (result == GLIBC_COPIED)
 			return outcome_of(look);
+		if (look->for_good)
+			return GLIBC_CORRUPT;
 		alike = result == GLIBC_BROKEN && !look->in_malloc &&
 		        !strcmp(before, look->report->why) ? alike + 1 : 0;
 		if (alike == ALIKE_ENOUGH)

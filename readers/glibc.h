@@ -1,10 +1,11 @@
 /*
- * Reads the heap of a live glibc process into a model.  Layer: readers.
+ * Reads the heap of a glibc process into a model.  Layer: readers.
  *
  * The process is stopped for as long as it takes to walk its chunks and to look at
  * which pages are resident, then runs on; its lists are followed afterwards.  It is
  * stopped again when a thread was inside malloc, or when lists and chunks do not
- * agree: a process with a single thread takes no lock.
+ * agree: a process with a single thread takes no lock.  Of a core there is one look,
+ * whatever its threads were doing: what does not agree then is GLIBC_CORRUPT.
  */
 #ifndef CEDE_READERS_GLIBC_H
 #define CEDE_READERS_GLIBC_H
@@ -26,7 +27,8 @@ struct glibc_report {
 	int error;              /* of GLIBC_FAILED */
 	unsigned version;       /* 236 for 2.36, 0 when it does not tell */
 	size_t threads;
-	unsigned stops;         /* how often it was stopped */
+	unsigned stops;         /* how often it was stopped; 0: a core's */
+	size_t locked_arenas;   /* of a core: a thread was changing them */
 	uint64_t pause_microseconds;   /* the longest stop */
 	uint64_t break_bytes;   /* resident in the break, whoever uses it */
 	char why[240];

@@ -72,8 +72,9 @@ static enum glibc_copied arena_copy(struct glibc_state *state, uint64_t address,
 	if (!memory_read(state->glibc->memory, address, bytes, layout->state_bytes))
 		return glibc_state_broken(state, "the arena at %#" PRIx64 " cannot be read", address);
 	memcpy(&lock, bytes, sizeof(lock));
-	if (lock)
+	if (lock && !state->glibc->stop->for_good)
 		return GLIBC_LOCKED;
+	state->locked_arenas += lock != 0;
 	memcpy(&flags, bytes + 4, sizeof(flags));
 	*arena = (struct glibc_arena){
 		.address = address, .contiguous = !(flags & 2),

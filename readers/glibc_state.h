@@ -57,6 +57,7 @@ struct glibc_state {
 	size_t table_count;
 	struct glibc_params params;
 	struct window *window;
+	size_t locked_arenas;        /* read all the same, as nobody will unlock them */
 	unsigned probes;             /* chunks looked at to find where regions begin */
 	char *why;                   /* of `room` bytes: what does not agree, and where */
 	size_t why_room;

@@ -12,6 +12,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "readers/core.h"
+
 #define DELETED " (deleted)"
 
 /* --- the table of mappings --- */
@@ -51,7 +53,7 @@ static char *file_text(const char *path, int *error)
 	return text;
 }
 
-static enum memory_kind mapping_kind(const char *path, uint64_t inode)
+enum memory_kind memory_path_kind(const char *path, uint64_t inode)
 {
 	if (!strcmp(path, "[heap]"))
 		return MEMORY_BREAK;
@@ -63,11 +65,20 @@ static enum memory_kind mapping_kind(const char *path, uint64_t inode)
 	return inode || *path != '[' ? MEMORY_FILE : MEMORY_SPECIAL;
 }
 
+bool memory_path_cut(char *path)
+{
+	size_t length = strlen(path), cut = strlen(DELETED);
+
+	if (length <= cut || strcmp(path + length - cut, DELETED) != 0)
+		return false;
+	path[length - cut] = '\0';
+	return true;
+}
+
 static bool mapping_parse(char *line, struct memory_mapping *mapping)
 {
 	char access[5];
 	int path = 0;
-	size_t length;
 
 	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %*s %" SCNu64 " %n",
 	           &mapping->begin, &mapping->end, access, &mapping->file_offset,
@@ -77,13 +88,9 @@ static bool mapping_parse(char *line, struct memory_mapping *mapping)
 	mapping->writable = access[1] == 'w';
 	mapping->executable = access[2] == 'x';
 	mapping->shared = access[3] == 's';
-	length = strlen(line + path);
-	mapping->deleted = length > strlen(DELETED) &&
-	                   !strcmp(line + path + length - strlen(DELETED), DELETED);
-	if (mapping->deleted)
-		line[path + (int)(length - strlen(DELETED))] = '\0';
+	mapping->deleted = memory_path_cut(line + path);
 	mapping->path = line + path;
-	mapping->kind = mapping_kind(mapping->path, mapping->inode);
+	mapping->kind = memory_path_kind(mapping->path, mapping->inode);
 	return mapping->begin < mapping->end && mapping->end < MEMORY_END;
 }
 
@@ -94,6 +101,8 @@ int memory_map(struct memory *memory)
 	char path[64], *text, *rest;
 	int error;
 
+	if (memory->core)
+		return 0;
 	snprintf(path, sizeof(path), "/proc/%d/maps", memory->pid);
 	text = file_text(path, &error);
 	if (!text)
@@ -156,8 +165,20 @@ int memory_open(struct memory *memory, pid_t pid)
 	return error;
 }
 
+int memory_open_core(struct memory *memory, struct core *core)
+{
+	*memory = (struct memory){ .core = core, .pid = core->pid, .pagemap = -1 };
+	memory->mappings = core_mappings(core, &memory->mapping_count);
+	if (memory->mappings)
+		return 0;
+	memory_close(memory);
+	return ENOMEM;
+}
+
 void memory_close(struct memory *memory)
 {
+	if (memory->core)
+		core_close(memory->core);
 	if (memory->pagemap >= 0)
 		close(memory->pagemap);
 	free(memory->mappings);
@@ -194,6 +215,8 @@ int memory_mapping_open(const struct memory *memory, const struct memory_mapping
 	struct stat status;
 	int fd;
 
+	if (memory->core)
+		return core_mapping_open(memory->core, mapping);
 	/* This names the file that is mapped, whatever became of its name, but asks for
 	 * a capability. */
 	snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, memory->pid,
@@ -222,6 +245,8 @@ size_t memory_read_some(const struct memory *memory, uint64_t address, void *to,
 
 	if (address >= MEMORY_END || size > MEMORY_END)
 		return 0;
+	if (memory->core)
+		return core_read(memory->core, address, to, size);
 	length = process_vm_readv(memory->pid, &local, 1, &remote, 1, 0);
 	return length > 0 ? (size_t)length : 0;
 }
@@ -315,6 +340,8 @@ static bool scan_by_pages(const struct memory *memory, uint64_t at, uint64_t end
 bool memory_scan(const struct memory *memory, uint64_t begin, uint64_t end,
                  memory_visitor *visit, void *context)
 {
+	if (memory->core)
+		return core_scan(memory->core, begin, end, visit, context);
 	return scan_by_ranges(memory, &begin, end, visit, context) ||
 	       scan_by_pages(memory, begin, end, visit, context);
 }

@@ -2,6 +2,9 @@
  * The memory of another process: what is mapped where, which pages are resident,
  * and its bytes.  Layer: readers.
  *
+ * It is a live process's, or was a process's of which a core file is left: who reads
+ * need not know, but for what a core cannot tell (readers/core.h).
+ *
  * The process may change or end at any moment, and all it holds is hostile: each
  * function says how much it could do, and none trusts a length.  struct memory
  * owns the table of mappings and its strings until memory_close or the next
@@ -38,18 +41,24 @@ struct memory_mapping {
 	const char *path;       /* of the file, without " (deleted)"; else "" or "[...]" */
 };
 
+struct core;
+
 struct memory {
+	struct core *core;      /* NULL: the process lives */
 	pid_t pid;              /* or, when its first thread has ended, another thread's id */
 	int pagemap;            /* descriptor, -1 when closed */
 	struct memory_mapping *mappings;   /* ascending */
 	size_t mapping_count;
-	char *text;             /* what the paths point into */
+	char *text;             /* what the paths point into; a core has its own */
 };
 
 /* Returns 0 or the errno of what failed: ESRCH no such process, EACCES and EPERM
  * not ours to read, ENOMEM.  After a failure nothing needs to be closed. */
 int memory_open(struct memory *memory, pid_t pid);
 void memory_close(struct memory *memory);
+
+/* The same of a core, which memory_close then closes, too; after ENOMEM it is closed. */
+int memory_open_core(struct memory *memory, struct core *core);
 
 /* Reads the table of mappings again.  Returns 0 or an errno. */
 int memory_map(struct memory *memory);
@@ -59,6 +68,12 @@ const struct memory_mapping *memory_mapping_at(const struct memory *memory, uint
 
 /* The last part of a mapping's path. */
 const char *memory_mapping_name(const struct memory_mapping *mapping);
+
+/* What a mapping with this path is, as /proc has it; anonymous ones have no inode. */
+enum memory_kind memory_path_kind(const char *path, uint64_t inode);
+
+/* Cuts the " (deleted)" of a file that is no more off its path; returns whether it was. */
+bool memory_path_cut(char *path);
 
 /* Opens the mapped file itself, also when its name now belongs to another or lies
  * in a container.  Returns a descriptor, or -1 with errno. */

@@ -7,12 +7,15 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "readers/core.h"
 
 #define WAIT_MILLISECONDS 2000
 #define POLL_MICROSECONDS 50
@@ -156,12 +159,16 @@ static int threads_stop(struct stop *stop, pid_t pid)
 	return error || stop->count ? error : ESRCH;
 }
 
-int stop_begin(struct stop *stop, pid_t pid)
+int stop_begin(struct stop *stop, const struct memory *memory)
 {
 	int error;
 
-	*stop = (struct stop){ NULL, 0 };
-	error = threads_stop(stop, pid);
+	*stop = (struct stop){ .for_good = memory->core };
+	if (memory->core) {
+		stop->threads = core_threads(memory->core, &stop->count);
+		return stop->threads ? 0 : ENOMEM;
+	}
+	error = threads_stop(stop, memory->pid);
 	if (error)
 		stop_end(stop);
 	return error;
@@ -189,6 +196,11 @@ size_t stop_registers(const struct stop_thread *thread, uint64_t *words, size_t 
 	static const long sets[] = { NT_PRSTATUS, NT_X86_XSTATE, NT_PRFPREG };
 	size_t count = 0;
 
+	if (thread->registers) {
+		count = thread->register_count < most ? thread->register_count : most;
+		memcpy(words, thread->registers, count * sizeof(*words));
+		return count;
+	}
 	/* The state with all vectors, or else the older one that has the first of them.  A
 	 * thread in a system call came there by a function, which need not keep vectors. */
 	for (size_t i = 0; i < (thread->call < 0 ? sizeof(sets) / sizeof(*sets) : 1); i++) {
@@ -205,11 +217,11 @@ size_t stop_registers(const struct stop_thread *thread, uint64_t *words, size_t 
 
 void stop_end(struct stop *stop)
 {
-	for (size_t i = 0; i < stop->count; i++) {
+	for (size_t i = 0; i < stop->count && !stop->for_good; i++) {
 		long signal = stop->threads[i].signal;
 
 		ptrace(PTRACE_DETACH, stop->threads[i].id, NULL, (void *)signal);
 	}
 	free(stop->threads);
-	*stop = (struct stop){ NULL, 0 };
+	*stop = (struct stop){ 0 };
 }

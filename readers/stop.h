@@ -16,6 +16,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "readers/memory.h"
+
 struct stop_thread {
 	pid_t id;
 	int signal;              /* that was on its way to it; it gets it when it goes on */
@@ -23,19 +25,22 @@ struct stop_thread {
 	uint64_t thread_pointer; /* fs_base: thread-local data lies below */
 	uint64_t instruction_pointer, stack_pointer;
 	long call;               /* the number of the system call it is in, or -1 */
+	uint64_t *registers;     /* of a core's thread, which the core owns */
+	size_t register_count;
 };
 
 struct stop {
 	struct stop_thread *threads;
 	size_t count;
+	bool for_good;           /* a core's: whatever they were in the middle of stays so */
 };
 
 /*
  * Returns 0, or the errno: ESRCH no such process, EPERM not ours to stop or another
  * one traces it, ETIMEDOUT a thread sits in a call that nothing interrupts (then
- * all go on as before), ENOMEM.
+ * all go on as before), ENOMEM.  The threads of a core stand still already.
  */
-int stop_begin(struct stop *stop, pid_t pid);
+int stop_begin(struct stop *stop, const struct memory *memory);
 void stop_end(struct stop *stop);
 
 /*
