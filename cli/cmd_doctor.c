@@ -19,6 +19,7 @@
 struct doctor_options {
 	int json, compare, leaks;
 	char *file;
+	struct patient_source source;
 	int watch;                   /* seconds, or UNWATCHED */
 	struct limits_options limits;
 };
@@ -26,12 +27,13 @@ struct doctor_options {
 static const char doctor_about[] =
 	"Reads the heap of a process that runs on glibc's malloc, as it runs: nothing is\n"
 	"loaded into it and nothing changed.  It is stopped for some tens of milliseconds;\n"
-	"whatever happens to this command, it then runs on.\n\n"
+	"whatever happens to this command, it then runs on.  Reads core files, too.\n\n"
 	"Exit status: 0 the memory is in use, 10 it is lost (--leaks) or grew between two looks,\n"
 	"11 it is free but retained, 12 it is free but on pages shared with what is in use,\n"
 	"13 most is not in glibc's heap, 1 the doctor could not tell, 2 it was called wrongly.\n\n"
 	"  cede doctor $(pidof server)\n"
 	"  cede doctor --leaks $(pidof server)\n"
+	"  cede doctor --core core.4711 --exe ./server\n"
 	"  cede doctor --watch 60 $(pidof server)\n"
 	"  cede doctor --compare before.snap after.snap\n"
 	"  cede doctor --json 4711 | jq .trim.bytes\n";
@@ -81,11 +83,8 @@ typedef int doctor_mode(struct patient looks[2], const char **rest,
 static int doctor_look(struct patient looks[2], const char **rest,
                        const struct doctor_options *options)
 {
-	pid_t pid;
-	int result = patient_named("doctor", rest, &pid);
+	int result = patient_take(&looks[0], "doctor", rest, &options->source, options->leaks);
 
-	if (result == COMMAND_OK)
-		result = patient_examine(&looks[0], pid, options->leaks);
 	return result == COMMAND_OK ? patient_tell(&looks[0], options) : result;
 }
 
@@ -142,9 +141,9 @@ static int doctor_start(const char **rest, void *context)
 	if (is_watch && options->watch < 1)
 		return command_misused("doctor: --watch is a number of seconds");
 	if (options->leaks && mode != doctor_look)
-		return command_misused("doctor: --leaks looks at a live process, once");
-	if (!!options->compare + !!options->file + is_watch > 1)
-		return command_misused("doctor: one of --file, --compare and --watch");
+		return command_misused("doctor: --leaks looks at a live process or a core, once");
+	if (!!options->compare + !!options->file + !!options->source.core + is_watch > 1)
+		return command_misused("doctor: one of --core, --file, --compare and --watch");
 	looks = calloc(2, sizeof(*looks));
 	if (!looks)
 		return command_fail("out of memory");
@@ -164,6 +163,7 @@ static int doctor_perform(int argc, const char **argv)
 		{ "json", 0, POPT_ARG_NONE, &options.json, 0, "Write JSON (see docs/doctor.md)", NULL },
 		{ "leaks", 0, POPT_ARG_NONE, &options.leaks, 0,
 		  "Look for blocks in use that nothing leads to any more", NULL },
+		PATIENT_SOURCE_OPTIONS(&options.source),
 		{ "file", 0, POPT_ARG_STRING, &options.file, 0, "Look at a file of cede snapshot", "FILE" },
 		{ "compare", 0, POPT_ARG_NONE, &options.compare, 0,
 		  "Tell what changed from one file of cede snapshot to another", NULL },
@@ -176,13 +176,14 @@ static int doctor_perform(int argc, const char **argv)
 	int result = command_line(&command_doctor, argc, argv, table, 0, doctor_start, &options);
 
 	free(options.file);
+	patient_source_free(&options.source);
 	return result;
 }
 
 const struct command command_doctor = {
 	.name = "doctor",
 	.summary = "tell why a process holds on to its memory",
-	.arguments = "[option ...] PID | --file FILE | --compare FILE FILE",
+	.arguments = "[option ...] PID | --core FILE | --file FILE | --compare FILE FILE",
 	.about = doctor_about,
 	.perform = doctor_perform,
 };

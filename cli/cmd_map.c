@@ -1,5 +1,5 @@
 /*
- * cede map: the heap of a process, live or in a file, as a picture.
+ * cede map: the heap of a process, live, in a core or in a file, as a picture.
  */
 #include <stdbool.h>
 #include <stdlib.h>
@@ -11,12 +11,13 @@
 #include "map/page.h"
 
 static const char map_about[] =
-	"Draws the heap of a process on glibc's malloc: its address space in rows, a\n"
-	"cell for each page or group of pages, coloured by what became of its bytes. The\n"
-	"file's ending says how: .svg, .png, or .html, which zooms and tells what lies under\n"
-	"the pointer. See docs/map.md.\n\n"
+	"Draws the heap of a process on glibc's malloc, live or in a core: its address space\n"
+	"in rows, a cell for each page or group of pages, coloured by what became of its bytes.\n"
+	"The file's ending says how: .svg, .png, or .html, which zooms and tells what lies\n"
+	"under the pointer. See docs/map.md.\n\n"
 	"  cede map -o heap.html $(pidof server)\n"
-	"  cede map -o heap.svg --file heap.snap\n";
+	"  cede map -o heap.svg --file heap.snap\n"
+	"  cede map -o heap.svg --core core.4711\n";
 
 static bool has_ending(const char *path, const char *ending)
 {
@@ -31,7 +32,7 @@ static int patient_draw(struct patient *patient, const char *path)
 	const char *failure;
 
 	if (!patient->model.region_count)
-		return command_fail("process %d has no heap of glibc's malloc to draw%s%s", patient->pid,
+		return command_fail("%s has no heap of glibc's malloc to draw%s%s", patient->what,
 		                    patient->allocator.name ? ": it runs on " : "",
 		                    patient->allocator.name ? patient->allocator.name : "");
 	patient_judge(patient, &VERDICT_LIMITS);
@@ -45,19 +46,16 @@ static int patient_draw(struct patient *patient, const char *path)
 
 struct map_options {
 	char *path, *file;
+	struct patient_source source;
 };
 
-static int patient_find(struct patient *patient, const char **rest, const char *file)
+static int patient_find(struct patient *patient, const char **rest,
+                        const struct map_options *options)
 {
-	pid_t pid;
-	int result;
-
-	if (file && rest)
+	if (options->file && (rest || options->source.core))
 		return command_misused("map: a file or a process, not both (see cede help map)");
-	if (file)
-		return snapshot_read(file, patient);
-	result = patient_named("map", rest, &pid);
-	return result == COMMAND_OK ? patient_examine(patient, pid, false) : result;
+	return options->file ? snapshot_read(options->file, patient) :
+	       patient_take(patient, "map", rest, &options->source, false);
 }
 
 static int map_start(const char **rest, void *context)
@@ -74,7 +72,7 @@ static int map_start(const char **rest, void *context)
 	patient = calloc(1, sizeof(*patient));
 	if (!patient)
 		return command_fail("out of memory");
-	result = patient_find(patient, rest, options->file);
+	result = patient_find(patient, rest, options);
 	if (result == COMMAND_OK)
 		result = patient_draw(patient, path);
 	patient_discharge(patient);
@@ -89,6 +87,7 @@ static int map_perform(int argc, const char **argv)
 		{ "output", 'o', POPT_ARG_STRING, &options.path, 0, "Draw to this file",
 		  "FILE.svg|png|html" },
 		{ "file", 0, POPT_ARG_STRING, &options.file, 0, "Draw a file of cede snapshot", "FILE" },
+		PATIENT_SOURCE_OPTIONS(&options.source),
 		COMMAND_HELP_OPTION,
 		POPT_TABLEEND
 	};
@@ -96,13 +95,14 @@ static int map_perform(int argc, const char **argv)
 
 	free(options.path);
 	free(options.file);
+	patient_source_free(&options.source);
 	return result;
 }
 
 const struct command command_map = {
 	.name = "map",
 	.summary = "draw the heap of a process",
-	.arguments = "-o FILE PID | -o FILE --file FILE",
+	.arguments = "-o FILE PID | -o FILE --file FILE | -o FILE --core FILE",
 	.about = map_about,
 	.perform = map_perform,
 };

@@ -8,27 +8,37 @@
 
 static const char snapshot_about[] =
 	"Writes where the blocks of a process's heap are, what became of each and which pages\n"
-	"are resident; nothing that is in them.  The process is stopped as by cede doctor.\n\n"
+	"are resident; nothing that is in them.  The process is stopped as by cede doctor; or it\n"
+	"is read from a core.\n\n"
 	"  cede snapshot $(pidof server) -o before.snap; sleep 3600\n"
 	"  cede snapshot $(pidof server) -o after.snap\n"
 	"  cede doctor --file after.snap\n"
-	"  cede doctor --compare before.snap after.snap\n";
+	"  cede doctor --compare before.snap after.snap\n"
+	"  cede snapshot --core core.4711 -o crash.snap\n";
 
 struct snapshot_options {
 	char *path;
 	int leaks;
+	struct patient_source source;
 };
 
 static int snapshot_start(const char **rest, void *context)
 {
 	const struct snapshot_options *options = context;
-	pid_t pid;
+	struct patient *patient;
 	int result;
 
 	if (!options->path)
 		return command_misused("snapshot: where to? (-o FILE)");
-	result = patient_named("snapshot", rest, &pid);
-	return result == COMMAND_OK ? snapshot_take(pid, options->path, options->leaks) : result;
+	patient = malloc(sizeof(*patient));
+	if (!patient)
+		return command_fail("out of memory");
+	result = patient_take(patient, "snapshot", rest, &options->source, options->leaks);
+	if (result == COMMAND_OK)
+		result = snapshot_store(patient, options->path);
+	patient_discharge(patient);
+	free(patient);
+	return result;
 }
 
 static int snapshot_perform(int argc, const char **argv)
@@ -38,6 +48,7 @@ static int snapshot_perform(int argc, const char **argv)
 		{ "output", 'o', POPT_ARG_STRING, &options.path, 0, "Where to write it", "FILE" },
 		{ "leaks", 0, POPT_ARG_NONE, &options.leaks, 0,
 		  "Look for blocks that nothing leads to any more, too", NULL },
+		PATIENT_SOURCE_OPTIONS(&options.source),
 		COMMAND_HELP_OPTION,
 		POPT_TABLEEND
 	};
@@ -45,13 +56,14 @@ static int snapshot_perform(int argc, const char **argv)
 	                          &options);
 
 	free(options.path);
+	patient_source_free(&options.source);
 	return result;
 }
 
 const struct command command_snapshot = {
 	.name = "snapshot",
 	.summary = "write a process's heap to a file, for cede doctor",
-	.arguments = "PID -o FILE",
+	.arguments = "PID -o FILE | --core FILE -o FILE",
 	.about = snapshot_about,
 	.perform = snapshot_perform,
 };

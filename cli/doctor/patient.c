@@ -46,21 +46,35 @@ static int errno_fail(pid_t pid, int error)
 	return command_fail("%s", why);
 }
 
+/* A core's threads cannot be let out of malloc. */
+static int corrupt_fail(const struct patient *patient)
+{
+	const struct glibc_report *reading = &patient->reading;
+
+	if (!patient->memory.core)
+		return command_fail("the heap of %s is corrupted: %s; no verdict on its memory",
+		                    patient->what, reading->why);
+	return command_fail("the heap in %s is corrupted, or was being changed (locked arenas: %zu): "
+	                    "%s; no verdict on its memory", patient->what, reading->locked_arenas,
+	                    reading->why);
+}
+
 static int outcome_fail(const struct patient *patient)
 {
 	const char *why = patient->reading.why;
 
 	switch (patient->outcome) {
 	case GLIBC_UNKNOWN:
-		return command_fail("process %d: %s; look for a newer cede", patient->pid, why);
+		return command_fail("%s: %s; look for a newer cede", patient->what, why);
 	case GLIBC_BUSY:
-		return command_fail("process %d was in the middle of changing its heap each of %u times; "
-		                    "try again (%s)", patient->pid, patient->reading.stops,
+		return command_fail("%s was in the middle of changing its heap each of %u times; "
+		                    "try again (%s)", patient->what, patient->reading.stops,
 		                    *why ? why : "an arena was locked");
 	case GLIBC_CORRUPT:
-		return command_fail("the heap of process %d is corrupted: %s; no verdict on its memory",
-		                    patient->pid, why);
+		return corrupt_fail(patient);
 	default:
+		if (patient->memory.core)
+			return command_fail("%s: %s", patient->what, strerror(patient->reading.error));
 		return errno_fail(patient->pid, patient->reading.error);
 	}
 }
@@ -140,12 +154,9 @@ static int memory_examine(struct patient *patient, bool leaks)
 {
 	struct memory *memory = &patient->memory;
 
-	if (allocator_word_bits(memory) == 32)
-		return command_fail("process %d is a 32-bit program, which cede cannot read",
-		                    patient->pid);
-	patient->started = start_read(patient->pid);
+	patient_text_clean(patient->what);
 	heap_read(patient, leaks);
-	patient->taken = patient_now();
+	patient->taken = memory->core ? memory->core->written : patient_now();
 	allocator_find(memory, &patient->allocator);
 	patient_text_clean(patient->allocator.file);
 	patient_text_clean(patient->reading.why);
@@ -164,12 +175,62 @@ int patient_examine(struct patient *patient, pid_t pid, bool leaks)
 
 	memset(patient, 0, sizeof(*patient));
 	patient->pid = pid;
+	snprintf(patient->what, sizeof(patient->what), "process %d", pid);
 	error = memory_open(&patient->memory, pid);
 	if (error)
 		return errno_fail(pid, error);
 	patient->is_open = true;
 	patient_name_read(pid, patient->name, sizeof(patient->name));
+	if (allocator_word_bits(&patient->memory) == 32)
+		return command_fail("process %d is a 32-bit program, which cede cannot read", pid);
+	patient->started = start_read(pid);
 	return memory_examine(patient, leaks);
+}
+
+static int core_examine(struct patient *patient, const struct patient_source *source, bool leaks)
+{
+	const struct core_options options = { source->core, source->program, source->root };
+	char why[CORE_WHY];
+	struct core *core;
+
+	snprintf(patient->what, sizeof(patient->what), "%s", source->core);
+	core = core_open(&options, why);
+	if (!core) {
+		patient_text_clean(why);
+		return command_fail("%s: %s", source->core, why);
+	}
+	if (memory_open_core(&patient->memory, core) != 0)
+		return command_fail("out of memory");
+	patient->is_open = true;
+	patient->pid = core->pid;
+	strcpy(patient->name, core->name);
+	patient_text_clean(patient->name);
+	return memory_examine(patient, leaks);
+}
+
+int patient_take(struct patient *patient, const char *command, const char **arguments,
+                 const struct patient_source *source, bool leaks)
+{
+	pid_t pid;
+	int result;
+
+	memset(patient, 0, sizeof(*patient));
+	if (source->core && arguments)
+		return command_misused("%s: a core or a process, not both (see cede help %s)", command,
+		                       command);
+	if (source->core)
+		return core_examine(patient, source, leaks);
+	if (source->program || source->root)
+		return command_misused("%s: --exe and --sysroot go with --core", command);
+	result = patient_named(command, arguments, &pid);
+	return result == COMMAND_OK ? patient_examine(patient, pid, leaks) : result;
+}
+
+void patient_source_free(struct patient_source *source)
+{
+	free(source->core);
+	free(source->program);
+	free(source->root);
 }
 
 void patient_judge(struct patient *patient, const struct verdict_limits *limits)

@@ -1,5 +1,5 @@
 /*
- * A process and what was read of it, for the commands that look at its heap.
+ * A process, or a core of one, and what was read of it, for the commands that look at its heap.
  * Layer: cli/doctor.  What goes wrong is told here, in words that help.
  */
 #ifndef CEDE_CLI_DOCTOR_PATIENT_H
@@ -7,9 +7,25 @@
 
 #include "doctor/verdict.h"
 #include "readers/allocator.h"
+#include "readers/core.h"
 #include "readers/glibc.h"
 
+/* What a command was told to look at.  The texts are the caller's. */
+struct patient_source {
+	char *core;                   /* NULL: a live process */
+	char *program, *root;         /* as in struct core_options */
+};
+
+#define PATIENT_SOURCE_OPTIONS(source) \
+	{ "core", 0, POPT_ARG_STRING, &(source)->core, 0, \
+	  "Look at a core file instead of a process", "FILE" }, \
+	{ "exe", 0, POPT_ARG_STRING, &(source)->program, 0, \
+	  "The core's program, if it is not where it was", "FILE" }, \
+	{ "sysroot", 0, POPT_ARG_STRING, &(source)->root, 0, \
+	  "Where the core's programs and libraries are", "FOLDER" }
+
 struct patient {
+	char what[256];               /* "process 4711", or the core's path; printable */
 	pid_t pid;
 	char name[64];                /* of the process, printable */
 	uint64_t started;             /* when, in clock ticks since the system's start */
@@ -23,17 +39,29 @@ struct patient {
 	bool leaks_wanted;
 	struct leaks leaks;           /* when wanted, and a heap is there */
 	bool is_open;
-	struct memory memory;         /* of the process while it is open: what lost blocks hold */
+	struct memory memory;         /* with its core, if it is one's, while it is open: what lost blocks hold */
 };
 
 /* The process id that is a command's only argument.  Returns COMMAND_OK, or what
  * command_misused gave. */
 int patient_named(const char *command, const char **arguments, pid_t *pid);
 
+/* Examines the core, or the process that the arguments name.  Returns as patient_examine,
+ * or COMMAND_USAGE after it said what is wrong with the command line. */
+int patient_take(struct patient *patient, const char *command, const char **arguments,
+                 const struct patient_source *source, bool leaks);
+void patient_source_free(struct patient_source *source);
+
 /* Reads the process, and looks for lost blocks if told to.  Returns COMMAND_OK, or COMMAND_FAILED after it said why.  In
  * either case the patient must be discharged. */
 int patient_examine(struct patient *patient, pid_t pid, bool leaks);
 void patient_discharge(struct patient *patient);
+
+/* Whether it was read from a core; also when it was loaded from a file of cede snapshot. */
+static inline bool patient_is_core(const struct patient *patient)
+{
+	return !patient->reading.stops;
+}
 
 /* Reaches the verdict. */
 void patient_judge(struct patient *patient, const struct verdict_limits *limits);

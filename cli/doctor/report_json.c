@@ -165,6 +165,9 @@ int doctor_report_json(FILE *out, const struct patient *patient)
 	cJSON_AddStringToObject(root, "name", patient->name);
 	cJSON_AddStringToObject(root, "taken", moment(patient->taken).text);
 	cJSON_AddStringToObject(root, "verdict", verdict_kind_name(verdict->kind));
+	cJSON_AddStringToObject(root, "source", patient_is_core(patient) ? "core" : "process");
+	if (patient_is_core(patient))
+		doctor_core_json(root, patient);
 	reading_add(root, patient);
 	resident_add(root, &verdict->account);
 	if (patient->outcome == GLIBC_READ) {

@@ -254,6 +254,10 @@ static void reading_print(FILE *out, const struct patient *patient)
 			fprintf(out, "glibc %u.%u, ", reading->version / 100, reading->version % 100);
 		fprintf(out, "every block and every list of its heap accounted for; ");
 	}
+	if (patient_is_core(patient)) {
+		doctor_core_text(out, patient);
+		return;
+	}
 	fprintf(out, "%zu thread%s, stopped %u time%s, for %.1f ms at most.\n", reading->threads,
 	        plural(reading->threads), reading->stops, plural(reading->stops),
 	        (double)reading->pause_microseconds / 1e3);

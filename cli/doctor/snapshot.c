@@ -484,7 +484,7 @@ bool snapshot_save(int descriptor, struct patient *patient, char why[SNAPSHOT_WH
 	return !stream.failed;
 }
 
-static int patient_write(struct patient *patient, const char *path)
+int snapshot_store(struct patient *patient, const char *path)
 {
 	/* Where its blocks are is no one else's business. */
 	int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -506,7 +506,7 @@ int snapshot_take(pid_t pid, const char *path, bool leaks)
 		return command_fail("out of memory");
 	result = patient_examine(patient, pid, leaks);
 	if (result == COMMAND_OK)
-		result = patient_write(patient, path);
+		result = snapshot_store(patient, path);
 	patient_discharge(patient);
 	free(patient);
 	return result;
@@ -564,6 +564,7 @@ bool snapshot_load(const char *path, struct patient *patient, char why[SNAPSHOT_
 		return false;
 	format_pass(&stream);
 	patient_pass(&stream, patient);
+	snprintf(patient->what, sizeof(patient->what), "process %d", patient->pid);
 	model_pass(&stream, &patient->model);
 	if (patient->model.failed)
 		stream_fail(&stream, "there is not enough memory for it");

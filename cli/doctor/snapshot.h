@@ -19,6 +19,10 @@
  */
 bool snapshot_save(int descriptor, struct patient *patient, char why[SNAPSHOT_WHY]);
 
+/* The same to a file of this name, for a command: COMMAND_OK, or COMMAND_FAILED after it said
+ * why. */
+int snapshot_store(struct patient *patient, const char *path);
+
 /* Reads a process, with what it has lost if told to, and writes it.  Returns COMMAND_OK, or
  * COMMAND_FAILED after it said why. */
 int snapshot_take(pid_t pid, const char *path, bool leaks);
