@@ -120,8 +120,10 @@ static const char *files_add(struct core *core, const struct note *note)
 	end = name + rest;
 	while (core->file_count < head[0]) {
 		memcpy(words, numbers + core->file_count * sizeof(words), sizeof(words));
+		if (name >= end)
+			return DAMAGED_FILES;
 		next = name + strlen(name) + 1;
-		if (name >= end || !file_set(&core->files[core->file_count++], words, head[1], name))
+		if (!file_set(&core->files[core->file_count++], words, head[1], name))
 			return DAMAGED_FILES;
 		name = next;
 	}

@@ -24,6 +24,7 @@ from support import FIELDS, PAGE, Target
 COMMAND = TARGET = None
 STATIC_TARGET = os.environ.get("DOCTOR_STATIC_TARGET")
 LEAKER = os.environ.get("DOCTOR_LEAKER")
+HOSTILE = os.environ.get("DOCTOR_HOSTILE")
 CEDE = os.environ.get("DOCTOR_LIBCEDE", "")
 LIBRARIES = "/usr/lib/x86_64-linux-gnu/"
 NO_CACHE = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
@@ -482,7 +483,8 @@ class Wrong(Case):
             struct.pack_into("<Q16xQQ", content, at + 8, offset, size, size)
         self.check(bytes(content), "its segments overlap")
         at, = self.notes(NT_FILE)
-        for count in (1 << 60, 1 << 20, 500):
+        count, = struct.unpack_from("<Q", self.core, at + 20)
+        for count in (1 << 60, 1 << 20, 500, *range(count + 1, count + 8)):
             self.check(self.changed(at + 20, "Q", count), "its table of mapped files")
 
     def test_usage(self):
@@ -542,6 +544,28 @@ class Filters(Case):
         result = self.doctor("--core", core)
         self.assertEqual((result.returncode, result.stdout), (1, ""))
         self.assertRegex(result.stderr, r"coredump_filter")
+
+
+class Hostile(Case):
+    """Real cores changed in thousands of ways (test_core_hostile.c)."""
+
+    def check(self, core, seeds):
+        result = subprocess.run([HOSTILE, core, "0", str(seeds)], stdin=subprocess.DEVNULL,
+                                capture_output=True, text=True)
+        self.assertEqual(result.returncode, 0, (result.stdout, result.stderr))
+        self.assertEqual(result.stderr, "")
+
+    def test_small(self):
+        with self.target("list", 3, program=STATIC_TARGET) as target:
+            target.go()
+            self.check(self.gcore(target.pid), 3000)
+
+    @unittest.skipIf(kernel_refusal(), kernel_refusal())
+    def test_of_threads(self):
+        """With libraries, more than one arena, and holes."""
+        with self.target("threads", 2, 600) as target:
+            target.go()
+            self.check(self.killed(target), 1000)
 
 
 def main():
