@@ -411,6 +411,26 @@ class Wrong(Case):
                                     timeout=120)
             self.assert_says(result, 1, *words)
 
+    def test_reserved(self):
+        """4 TiB that are not there, and a mapped block more to be found somewhere."""
+        with self.target("blocks", 200000, 2 << 20, program=STATIC_TARGET) as target:
+            target.go()
+            blocks = target.info["hblks"]
+            with open(self.gcore(target.pid), "rb") as file:
+                self.core = file.read()
+        vsyscall, = (s[0] for s in self.segments(LOAD) if s[2] >> 63)
+        content = bytearray(self.changed(vsyscall + 4, "IQQ8xQQ", 6, 0, 1 << 52, 0, 1 << 42))
+        counts = struct.pack("<III", blocks, 65536, blocks)
+        self.assertEqual(content.count(counts), 1)
+        struct.pack_into("<III", content, content.find(counts), blocks + 1, 65536, blocks + 1)
+
+        def prepare():
+            resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
+        result = subprocess.run([COMMAND, "doctor", "--core", self.write(content)],
+                                capture_output=True, text=True, preexec_fn=prepare)
+        self.assert_says(result, 1, f"malloc has {blocks + 1} mapped blocks",
+                         f"of which {blocks} of")
+
     def segments(self, kind):
         """(where its header is, offset, address, bytes in the file) of each."""
         offset, = struct.unpack_from("<Q", self.core, 32)
@@ -477,10 +497,10 @@ class Wrong(Case):
         self.check(self.changed(at + 16, "Q", address + 1), "a segment that cannot be")
         largest = max(self.segments(LOAD), key=lambda s: s[3])[0]
         offset, size = struct.unpack_from("<Q16xQ", self.core, largest + 8)
-        # As often as it likes.
+        # The same bytes at one address after the other.
         content = bytearray(self.core)
-        for at, *_ in self.segments(LOAD):
-            struct.pack_into("<Q16xQQ", content, at + 8, offset, size, size)
+        for i, (at, *_) in enumerate(self.segments(LOAD), 1):
+            struct.pack_into("<QQ8xQQ", content, at + 8, offset, i << 40, size, size)
         self.check(bytes(content), "its segments overlap")
         at, = self.notes(NT_FILE)
         count, = struct.unpack_from("<Q", self.core, at + 20)
