@@ -229,6 +229,22 @@ class Reports(Case):
         self.assertNotIn("Pages of zeros", result.stdout)
         self.assertNotIn("stopped", result.stdout)
 
+    @unittest.skipIf(kernel_refusal(), kernel_refusal())
+    def test_piped(self):
+        """A core of the kernel's whose holes were filled, as a pipe does."""
+        with self.target("list", 1000) as target:
+            target.go()
+            target.go()
+            target.trim()
+            core, filled = self.killed(target), self.path("filled")
+        subprocess.run(["cp", "--sparse=never", core, filled], check=True)
+        found, direct = self.findings(filled), self.findings(core)
+        self.assertFalse(found["core"]["pages_told"])
+        self.assertGreater(found["core"]["zero_bytes"], 50 << 20)
+        for same in ("mallinfo2", "trim", "verdict"):
+            self.assertEqual(found[same], direct[same])
+        self.assertEqual(found["resident"]["heap"], direct["resident"]["heap"])
+
     def test_zeros(self):
         with self.target("list", 1000) as target:
             target.go()
