@@ -51,7 +51,11 @@ static const char lab_about[] =
 	"[heap] and malloc_stats are as of that second; `-`: its malloc_stats tells nothing\n"
 	"--json     schema \"cede-lab/1\": runs[], each with its steps[] and its trace[]\n"
 	"\n"
-	"Exit status: 0 all runs ended (one that a memory limit killed has), 1 one failed.\n";
+	"Exit status: 0 all runs ended (one that a memory limit killed has), 1 one failed,\n"
+	"2 it was called wrongly.\n\n"
+	"  cede lab --demo\n"
+	"  cede lab --total 500M --only glibc,cede list pin\n"
+	"  cede lab --allocator mine=./libmine.so --chart lab.svg blocks-100\n";
 
 static void interrupt_note(int signal_number)
 {

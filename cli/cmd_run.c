@@ -21,10 +21,13 @@ struct run_options {
 };
 
 static const char run_about[] =
-	"Runs the program with libcede.so preloaded; the exit status is the program's.\n"
-	"Refuses, with status 1, a program that the loader would run without cede.\n"
-	"LD_PRELOAD and CEDE_OPTIONS keep what they had; CEDE_LIBRARY names another\n"
-	"libcede.so.\n";
+	"Runs the program with libcede.so preloaded, and refuses one that the loader would run\n"
+	"without cede. LD_PRELOAD and CEDE_OPTIONS keep what they had; CEDE_LIBRARY names another\n"
+	"libcede.so.\n\n"
+	"Exit status: the program's; 1 it was not started, 2 cede was called wrongly.\n\n"
+	"  cede run -- ./server --port 8080\n"
+	"  cede run --policy classic -- ./server\n"
+	"  cede run --option retain_max=64M --option huge=on -- ./server\n";
 
 static bool is_one_of(const char *value, const char *first, const char *second)
 {

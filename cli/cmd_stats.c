@@ -23,7 +23,10 @@ static const char stats_about[] =
 	"process does nothing for it and is not stopped. It must be yours, or this be root.\n"
 	"What was given back lately is seen between two readings, --seconds apart.\n"
 	"docs/statistics.md tells what each figure is, and the schema of --json,\n"
-	"\"cede-stats/1\".\n";
+	"\"cede-stats/1\".\n\n"
+	"  cede stats $(pidof server)\n"
+	"  cede stats --seconds 10 $(pidof server)\n"
+	"  cede stats --json --seconds 0 4711 | jq .stats.live_bytes\n";
 
 static double seconds_now(void)
 {
@@ -107,7 +110,7 @@ static int stats_perform(int argc, const char **argv)
 	const struct poptOption table[] = {
 		{ "json", 0, POPT_ARG_NONE, &options.json, 0, "Print JSON", NULL },
 		{ "seconds", 0, POPT_ARG_DOUBLE, &options.seconds, 0,
-		  "Between the two readings; 0: read once (1)", "NUMBER" },
+		  "Between the two readings; 0: read once (default: 1)", "NUMBER" },
 		COMMAND_HELP_OPTION,
 		POPT_TABLEEND
 	};

@@ -24,8 +24,12 @@ static void help_print(void)
 	     "Usage: cede COMMAND [argument ...]\n");
 	for (size_t i = 0; i < COMMANDS; i++)
 		printf("  %-8s %s\n", commands[i]->name, commands[i]->summary);
-	puts("\n`cede help COMMAND` tells about one of them; `cede --version` prints the version.\n"
-	     "Exit status: 0 all went well, 1 it failed, 2 it was called wrongly.");
+	puts("\n`cede help COMMAND` tells about one of them, `man cede-COMMAND` more;\n"
+	     "`cede --version` prints the version.\n\n"
+	     "Exit status, unless the command's help says more: 0 all went well, 1 it failed,\n"
+	     "2 it was called wrongly.\n\n"
+	     "  cede run -- ./server --port 8080\n"
+	     "  cede doctor $(pidof server)");
 }
 
 static const struct command *command_find(const char *name)
