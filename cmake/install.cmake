@@ -1,5 +1,5 @@
-# Headers, libraries and the files by which other builds find them.  Everything
-# refers to its neighbours by relative paths: an installed tree may be moved.
+# Headers, libraries, the files by which other builds find them, and what people read.
+# Everything refers to its neighbours by relative paths: an installed tree may be moved.
 include(CMakePackageConfigHelpers)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/cede)
@@ -25,3 +25,12 @@ file(RELATIVE_PATH prefix_from_pkgconfig
 	${CMAKE_INSTALL_PREFIX}/${pkgconfig_dir} ${CMAKE_INSTALL_PREFIX})
 configure_file(${CMAKE_CURRENT_LIST_DIR}/cede.pc.in ${PROJECT_BINARY_DIR}/cede.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/cede.pc DESTINATION ${pkgconfig_dir})
+
+foreach(section 1 3 7)
+	install(DIRECTORY ${PROJECT_SOURCE_DIR}/man/
+		DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section}
+		FILES_MATCHING PATTERN "*.${section}")
+endforeach()
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/docs DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES ${PROJECT_SOURCE_DIR}/README.md ${PROJECT_SOURCE_DIR}/LICENSE
+	DESTINATION ${CMAKE_INSTALL_DOCDIR})

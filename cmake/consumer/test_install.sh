@@ -1,10 +1,10 @@
 #!/bin/sh
 # Installs a build under DESTDIR, moves the tree, and builds and runs a program
 # against it: by pkg-config, then by find_package, shared and static.
-# Usage: test_install.sh BUILD_DIR LIBDIR BINDIR (the last two below the prefix)
+# Usage: test_install.sh BUILD_DIR LIBDIR BINDIR DATADIR (the last three below the prefix)
 set -eu
 
-build=$1 libdir=$2 bindir=$3
+build=$1 libdir=$2 bindir=$3 datadir=$4
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -16,6 +16,11 @@ prefix=$work/moved
 test "$("$prefix/$bindir/cede" --version)" != ""
 test -L "$prefix/$libdir/libcede.so"
 test -d "$prefix/libexec/cede"
+test -s "$prefix/$datadir/doc/cede/README.md"
+test -s "$prefix/$datadir/doc/cede/docs/doctor.md"
+for page in "$here"/../../man/*; do
+	cmp "$page" "$prefix/$datadir/man/man${page##*.}/${page##*/}"
+done
 
 export PKG_CONFIG_PATH="$prefix/$libdir/pkgconfig"
 # shellcheck disable=SC2046 # pkg-config's answer is a list of words
