@@ -22,6 +22,25 @@ for page in "$here"/../../man/*; do
 	cmp "$page" "$prefix/$datadir/man/man${page##*.}/${page##*/}"
 done
 
+# Each shell that is here finds its completion among those of the system.
+bash_loader=/usr/share/bash-completion/bash_completion
+export XDG_DATA_DIRS="$prefix/$datadir"
+if [ -e $bash_loader ]; then
+	bash -c ". $bash_loader"'
+		$(complete -p -D | sed "s/.*-F \([^ ]*\).*/\1/") cede
+		complete -p cede' | grep -q -- '-F _cede cede'
+fi
+if command -v zsh >/dev/null; then
+	zsh -fc "fpath=('$prefix/$datadir/zsh/site-functions' \$fpath)"'
+		autoload -Uz compinit; compinit -u -D; echo $_comps[cede]' | grep -qx _cede
+fi
+if command -v fish >/dev/null; then
+	HOME=$work PATH="$prefix/$bindir:$PATH" fish -c 'complete -C "cede doc"' |
+		grep -q '^doctor.tell why'
+fi
+unset XDG_DATA_DIRS
+echo "completion: well"
+
 export PKG_CONFIG_PATH="$prefix/$libdir/pkgconfig"
 # shellcheck disable=SC2046 # pkg-config's answer is a list of words
 cc -o "$work/by-pkg-config" "$here/consumer.c" $(pkg-config --cflags --libs cede)
