@@ -6,10 +6,13 @@
 #include <unistd.h>
 
 #define SEGMENT_MOST (64ul << 20)
+#define SEGMENTS_MOST (512ul << 20)  /* that are read in all */
+#define FILE_MOST (256ul << 20)      /* looked through for its version */
 #define HOPS_MOST (1u << 20)         /* from arena to arena, in all that looks like a ring */
 #define BINS_WORDS (2 * GLIBC_BINS)
 #define CACHE_REACH 65536ul         /* thread-local data below the thread pointer to look at */
 #define CACHE_THREADS 8            /* and in so many threads */
+#define LINKS_TRIED 32u            /* of a list, to see how it goes on */
 
 /* What a module has of writable data, with zeros where pages are not resident. */
 struct segment {
@@ -292,12 +295,14 @@ static unsigned version_read(const struct glibc *glibc, const struct memory_mapp
 	size_t room = 1 << 16, kept = 0;
 	char *text = malloc(room);
 	unsigned version = 0;
+	size_t seen = 0;
 	ssize_t length;
 
-	while (file >= 0 && text && !version &&
+	while (file >= 0 && text && !version && seen < FILE_MOST &&
 	       (length = read(file, text + kept, room - kept)) > 0) {
 		size_t have = kept + (size_t)length;
 
+		seen += (size_t)length;
 		version = banner_version(text, have);
 		/* A banner may lie across two pieces. */
 		kept = have < 256 ? have : 256;
@@ -329,9 +334,51 @@ static int layout_score(struct glibc *glibc, const struct segment *segment,
 	return 2 * score + (layout->cache != GLIBC_CACHE_NONE && cache_offset_find(glibc, layout));
 }
 
+/* Whether a list of free blocks can be followed; `header` is what lies before its links. */
+static bool list_fits(const struct glibc *glibc, const struct glibc_layout *layout,
+                      uint64_t entry, uint64_t header)
+{
+	for (unsigned i = 0; entry && i < LINKS_TRIED; i++) {
+		uint64_t place = entry + header, link;
+
+		if (!is_address(entry) || !memory_read(glibc->memory, place, &link, sizeof(link)))
+			return false;
+		entry = layout->links_are_masked ? link ^ place >> 12 : link;
+	}
+	return true;
+}
+
+static bool cache_lists_fit(const struct glibc *glibc, const struct glibc_layout *layout,
+                            uint64_t pointer)
+{
+	uint64_t table = glibc_find_word(glibc, pointer - glibc->cache_below);
+	bool fit = true;
+
+	if (!glibc->cache_below || !table || !glibc_find_cache(glibc, layout, table))
+		return true;
+	for (unsigned i = 0; fit && i < glibc_layout_cache_bins(layout); i++)
+		fit = list_fits(glibc, layout,
+		                glibc_find_word(glibc, table + glibc_layout_cache_entries(layout) +
+		                                8 * i), 0);
+	return fit;
+}
+
+/* Nothing but their lists tells versions that mask links from those before. */
+static bool lists_fit(const struct glibc *glibc, const struct glibc_layout *layout)
+{
+	uint64_t fast = glibc->main_arena + layout->bins + (uint64_t)GLIBC_FROM_BINS_FAST;
+	bool fit = true;
+
+	for (unsigned i = 0; fit && layout->fast_bins && i < GLIBC_FAST_BINS; i++)
+		fit = list_fits(glibc, layout, glibc_find_word(glibc, fast + 8 * i), GLIBC_LINKS);
+	for (size_t i = 0; fit && i < glibc->stop->count && i < CACHE_THREADS; i++)
+		fit = cache_lists_fit(glibc, layout, glibc->stop->threads[i].thread_pointer);
+	return fit;
+}
+
 /*
  * Of the layouts whose arena is such: the version's own; else, for a version that
- * is not told or that its maker changed, the one whose parameters and caches show.
+ * is not told or that its maker changed, the one whose parameters, caches and lists show.
  */
 static void layout_choose(struct glibc *glibc, const struct segment *segment)
 {
@@ -348,8 +395,9 @@ static void layout_choose(struct glibc *glibc, const struct segment *segment)
 	layouts = glibc_layout_list(&count);
 	for (size_t i = 0; i < count; i++) {
 		int score = layouts_alike(&layouts[i], seen) ?
-		            layout_score(glibc, segment, &layouts[i]) : 0;
+		            2 * layout_score(glibc, segment, &layouts[i]) : 0;
 
+		score += score && lists_fit(glibc, &layouts[i]);
 		/* In doubt the version's own: a thread need not have a cache. */
 		if (score > best_score || (score && score == best_score &&
 		    &layouts[i] == glibc_layout_of(glibc->version))) {
@@ -385,6 +433,13 @@ static bool mapping_may_hold(const struct memory_mapping *mapping)
 	       strncmp(memory_mapping_name(mapping), "libcede", 7) != 0;
 }
 
+bool glibc_find_is_library(const struct memory_mapping *mapping)
+{
+	const char *name = memory_mapping_name(mapping);
+
+	return !strncmp(name, "libc.so.6", 9) || !strncmp(name, "libc-2.", 7);
+}
+
 static enum glibc_found segment_try(struct glibc *glibc, const struct memory_mapping *mapping)
 {
 	enum glibc_found found = GLIBC_NO_HEAP;
@@ -409,16 +464,51 @@ static enum glibc_found segment_try(struct glibc *glibc, const struct memory_map
 	return found;
 }
 
-enum glibc_found glibc_find(struct glibc *glibc)
+/* Whether memory was ever taken from it: a heap that checks itself (MALLOC_CHECK_) is a
+ * second one, and libc's own stays as it began. */
+static bool is_in_use(const struct glibc *glibc)
 {
-	for (size_t i = 0; i < glibc->memory->mapping_count; i++) {
+	uint64_t bins = glibc_find_bins(glibc, glibc->main_arena);
+
+	return glibc_find_word(glibc, bins + glibc->layout->from_bins_system) ||
+	       glibc_find_word(glibc, bins + GLIBC_FROM_BINS_NEXT) != glibc->main_arena;
+}
+
+/* Looks through libc, or through all else that may hold it; keeps what is best. */
+static enum glibc_found mappings_try(struct glibc *glibc, bool libc, enum glibc_found best)
+{
+	const struct memory *memory = glibc->memory;
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < memory->mapping_count; i++) {
+		const struct memory_mapping *mapping = &memory->mappings[i];
+		struct glibc other = *glibc;
 		enum glibc_found found;
 
-		if (!mapping_may_hold(&glibc->memory->mappings[i]))
+		if (!mapping_may_hold(mapping) || glibc_find_is_library(mapping) != libc)
 			continue;
-		found = segment_try(glibc, &glibc->memory->mappings[i]);
-		if (found != GLIBC_NO_HEAP)
-			return found;
+		bytes += mapping->end - mapping->begin;
+		if (bytes > SEGMENTS_MOST)
+			break;
+		found = segment_try(&other, mapping);
+		glibc->hops = other.hops;
+		if (found == GLIBC_NO_HEAP)
+			continue;
+		if (best == GLIBC_NO_HEAP || (found == GLIBC_FOUND && is_in_use(&other))) {
+			*glibc = other;
+			best = found;
+		}
+		if (best != GLIBC_FOUND || is_in_use(glibc))
+			break;
 	}
-	return GLIBC_NO_HEAP;
+	return best;
+}
+
+enum glibc_found glibc_find(struct glibc *glibc)
+{
+	enum glibc_found found = mappings_try(glibc, true, GLIBC_NO_HEAP);
+
+	if (found == GLIBC_NO_HEAP || (found == GLIBC_FOUND && !is_in_use(glibc)))
+		found = mappings_try(glibc, false, found);
+	return found;
 }

@@ -35,6 +35,9 @@ enum glibc_found {
 /* Fills what lies below `stop`.  The process must be stopped. */
 enum glibc_found glibc_find(struct glibc *glibc);
 
+/* Whether the mapped file is glibc's library, by its name. */
+bool glibc_find_is_library(const struct memory_mapping *mapping);
+
 /* A word of the process, or 0. */
 uint64_t glibc_find_word(const struct glibc *glibc, uint64_t address);
 

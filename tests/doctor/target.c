@@ -366,7 +366,8 @@ static const struct {
 	{ "growing", growing },
 	{ "foreign", foreign }, { "blocked", blocked }, { "threads", threads },
 	{ "chance", chance }, { "orphan", orphan }, { "waiting", waiting }, { "shape", shape },
-	{ "churn", churn }, { "broken", broken },
+	{ "churn", churn }, { "broken", broken }, { "hidden", hidden }, { "mappings", mappings },
+	{ "crowd", crowd }, { "execs", execs }, { "forks", forks }, { "shared", shared },
 };
 
 int main(int argc, char **argv)

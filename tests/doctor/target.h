@@ -33,5 +33,11 @@ void threads(const long *numbers);
 void chance(const long *numbers);
 void churn(const long *numbers);
 void broken(const long *numbers);
+void hidden(const long *numbers);
+void mappings(const long *numbers);
+void crowd(const long *numbers);
+void execs(const long *numbers);
+void forks(const long *numbers);
+void shared(const long *numbers);
 
 #endif

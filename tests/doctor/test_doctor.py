@@ -12,7 +12,9 @@ import unittest
 import support
 from support import FIELDS, PAGE, Target
 
-COMMAND = TARGET = STATIC_TARGET = None
+COMMAND = TARGET = None
+STATIC_TARGETS = [os.environ.get("DOCTOR_STATIC_TARGET"),
+                  os.environ.get("DOCTOR_STATIC_PIE_TARGET")]
 
 
 class Case(unittest.TestCase):
@@ -194,13 +196,50 @@ class Heaps(Case):
                     self.trim(target)
 
     def test_static(self):
-        with Target(STATIC_TARGET, "list", 2000) as target:
-            for _ in range(3):
+        """Also one that lies wherever the kernel puts it."""
+        for program in filter(None, STATIC_TARGETS):
+            with self.subTest(program), Target(program, "list", 2000) as target:
+                for _ in range(3):
+                    target.go()
+                self.trim(target)
+            with self.subTest(program), Target(program, "threads", 3, 40000) as target:
                 target.go()
-            self.trim(target)
-        with Target(STATIC_TARGET, "threads", 3, 40000) as target:
-            target.go()
-            self.trim(target)
+                self.trim(target)
+            with self.subTest(program), Target(program, "chance", 5) as target:
+                target.go()
+                self.trim(target)
+
+    def test_settings(self):
+        """Of the user, in each way that there is."""
+        for settings in ({"MALLOC_ARENA_MAX": "2"}, {"MALLOC_PERTURB_": "165"}, NO_CACHE,
+                         {"MALLOC_MMAP_THRESHOLD_": "4096"}, {"MALLOC_MMAP_MAX_": "0"},
+                         {"MALLOC_TOP_PAD_": "0"}, {"MALLOC_TRIM_THRESHOLD_": "-1"},
+                         {"GLIBC_TUNABLES": "glibc.malloc.mxfast=0"},
+                         {"GLIBC_TUNABLES": "glibc.malloc.tcache_max=1032"},
+                         {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=2"}, {"MALLOC_CHECK_": "3"}):
+            for scenario in (("threads", 4, 40000), ("list", 500), ("chance", 7)):
+                with self.subTest(settings=settings, scenario=scenario), \
+                        Target(TARGET, *scenario, **settings) as target:
+                    target.go()
+                    if scenario[0] == "list":
+                        target.go()
+                    self.trim(target)
+
+    def test_heap_that_checks_itself(self):
+        """A second one, in a library of its own, beside libc's which stays as it began."""
+        library = os.environ.get("DOCTOR_MALLOC_DEBUG",
+                                 "/lib/x86_64-linux-gnu/libc_malloc_debug.so.0")
+        if not os.path.exists(library):
+            self.skipTest("this libc has it in itself, or not here")
+        for settings in ({"MALLOC_CHECK_": "3"}, {"GLIBC_TUNABLES": "glibc.malloc.check=3"},
+                         {"MALLOC_TRACE": "/dev/null"}, {}):
+            for scenario in (("threads", 4, 40000), ("list", 500), ("chance", 7)):
+                with self.subTest(settings=settings, scenario=scenario), \
+                        Target(TARGET, *scenario, LD_PRELOAD=library, **settings) as target:
+                    target.go()
+                    if scenario[0] == "list":
+                        target.go()
+                    self.trim(target)
 
     def test_first_thread_ended(self):
         with Target(TARGET, "orphan") as target:
@@ -228,9 +267,8 @@ class Chance(Case):
 
 
 def main():
-    global COMMAND, TARGET, STATIC_TARGET
+    global COMMAND, TARGET
     COMMAND, TARGET = (os.path.abspath(path) for path in sys.argv[1:3])
-    STATIC_TARGET = os.environ.get("DOCTOR_STATIC_TARGET")
     unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
 
 

@@ -117,6 +117,25 @@ class Filed(Case):
         self.assertIn(f"{target.info['blocks']} blocks that nothing leads to", text)
 
 
+class Low(Case):
+    """A program that lies at a fixed place has its heap right behind it, at addresses as
+    low as many a number: some that are lost may look as if something led to them."""
+
+    def test_planted(self):
+        for seed in range(1, 6):
+            with self.subTest(seed), Target(LEAKER, "planted", 2000, seed) as target:
+                self.check_most(target)
+
+    def test_planted_by_threads(self):
+        with Target(LEAKER, "threads", 4) as target:
+            self.check_most(target)
+
+    def check_most(self, target):
+        lost = self.look(target.pid)["leaks"]["definite"]
+        self.assertLessEqual(lost["blocks"], target.info["blocks"])
+        self.assertGreater(lost["blocks"], 0.99 * target.info["blocks"])
+
+
 class Reached(Case):
     def test_places(self):
         """Blocks that one place alone leads to, of each kind that there is."""
