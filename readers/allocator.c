@@ -7,124 +7,173 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "readers/glibc_find.h"
+
 struct known {
 	const char *name;
 	const char *file;            /* how its library's name begins, or NULL */
 	const char *symbol;          /* that only it defines, or NULL */
+	const char *section;         /* that only it has, or NULL */
+	bool is_libc;                /* its malloc gives way to any other one */
 };
 
-/* musl is libc and loader in one file. */
+/* musl is libc and loader in one file; Go and Java have heaps of their own. */
 static const struct known known[] = {
-	{ "cede", "libcede", "cede_descriptor" },
-	{ "jemalloc", "libjemalloc", "mallctl" },
-	{ "jemalloc", NULL, "je_mallctl" },
-	{ "tcmalloc", "libtcmalloc", "MallocExtension_ReleaseFreeMemory" },
-	{ "tcmalloc", NULL, "TCMallocInternalMalloc" },
-	{ "mimalloc", "libmimalloc", "mi_malloc" },
-	{ "snmalloc", "libsnmalloc", "sn_rust_alloc" },
-	{ "rpmalloc", "librpmalloc", "rpmalloc" },
-	{ "musl", "ld-musl", NULL },
-	{ "musl", "libc.musl", NULL },
+	{ .name = "cede", .file = "libcede", .symbol = "cede_descriptor" },
+	{ .name = "jemalloc", .file = "libjemalloc", .symbol = "mallctl" },
+	{ .name = "jemalloc", .symbol = "je_mallctl" },
+	{ .name = "tcmalloc", .file = "libtcmalloc", .symbol = "MallocExtension_ReleaseFreeMemory" },
+	{ .name = "tcmalloc", .symbol = "TCMallocInternalMalloc" },
+	{ .name = "mimalloc", .file = "libmimalloc", .symbol = "mi_malloc" },
+	{ .name = "snmalloc", .file = "libsnmalloc", .symbol = "sn_rust_alloc" },
+	{ .name = "rpmalloc", .file = "librpmalloc", .symbol = "rpmalloc" },
+	{ .name = "Go", .section = ".go.buildinfo" },
+	{ .name = "Java", .file = "libjvm.so", .symbol = "JNI_CreateJavaVM" },
+	{ .name = "musl", .file = "ld-musl", .symbol = "__dls3", .is_libc = true },
+	{ .name = "musl", .file = "libc.musl", .symbol = "__libc_malloc_impl", .is_libc = true },
 };
 
 #define KNOWN (sizeof(known) / sizeof(*known))
 
-struct symbols {
-	const char *name;            /* the allocator's */
+/* A process may map files without end, and of any size. */
+#define FILES_MOST 4096u
+#define SECTION_MOST (256ul << 20)
+#define SYMBOLS_MOST (1u << 24)      /* in all of them */
+
+struct search {
+	const struct known *found;   /* in the file at hand */
 	bool malloc;
+	size_t symbols;              /* that were looked at */
 };
 
-static void symbol_judge(const char *symbol, struct symbols *found)
+static void symbol_judge(const char *symbol, struct search *search)
 {
 	if (!strcmp(symbol, "malloc"))
-		found->malloc = true;
-	for (size_t i = 0; i < KNOWN && !found->name; i++)
+		search->malloc = true;
+	for (size_t i = 0; i < KNOWN && !search->found; i++)
 		if (known[i].symbol && !strcmp(symbol, known[i].symbol))
-			found->name = known[i].name;
+			search->found = &known[i];
+}
+
+/* Sections are read whole. */
+static bool section_is_short(Elf *elf, size_t index)
+{
+	Elf_Scn *section = elf_getscn(elf, index);
+	GElf_Shdr header;
+
+	return section && gelf_getshdr(section, &header) && header.sh_size <= SECTION_MOST;
 }
 
 static void table_judge(Elf *elf, Elf_Scn *section, const GElf_Shdr *header,
-                        struct symbols *found)
+                        struct search *search)
 {
-	Elf_Data *data = elf_getdata(section, NULL);
+	Elf_Data *data = header->sh_size <= SECTION_MOST &&
+	                 section_is_short(elf, header->sh_link) ? elf_getdata(section, NULL) : NULL;
 	GElf_Sym symbol;
 
-	for (int i = 0; data && gelf_getsym(data, i, &symbol); i++) {
+	for (int i = 0; data && search->symbols < SYMBOLS_MOST && gelf_getsym(data, i, &symbol);
+	     i++, search->symbols++) {
 		const char *name = symbol.st_shndx == SHN_UNDEF ? NULL :
 		                   elf_strptr(elf, header->sh_link, symbol.st_name);
 
 		if (name)
-			symbol_judge(name, found);
+			symbol_judge(name, search);
 	}
 }
 
-static struct symbols file_judge(int file)
+static void section_judge(const char *section, struct search *search)
 {
-	struct symbols found = { NULL, false };
+	for (size_t i = 0; i < KNOWN && !search->found; i++)
+		if (known[i].section && !strcmp(section, known[i].section))
+			search->found = &known[i];
+}
+
+static void file_judge(int file, struct search *search)
+{
 	Elf_Scn *section = NULL;
+	size_t names;
 	Elf *elf;
 
 	if (elf_version(EV_CURRENT) == EV_NONE || !(elf = elf_begin(file, ELF_C_READ, NULL)))
-		return found;
+		return;
+	if (elf_getshdrstrndx(elf, &names) != 0 || !section_is_short(elf, names))
+		names = SHN_UNDEF;
 	while ((section = elf_nextscn(elf, section))) {
 		GElf_Shdr header;
+		const char *name;
 
-		if (gelf_getshdr(section, &header) &&
-		    (header.sh_type == SHT_DYNSYM || header.sh_type == SHT_SYMTAB))
-			table_judge(elf, section, &header, &found);
+		if (!gelf_getshdr(section, &header))
+			continue;
+		name = elf_strptr(elf, names, header.sh_name);
+		if (name)
+			section_judge(name, search);
+		if (header.sh_type == SHT_DYNSYM || header.sh_type == SHT_SYMTAB)
+			table_judge(elf, section, &header, search);
 	}
 	elf_end(elf);
-	return found;
 }
 
-static const char *name_of_file(const char *file)
+static const struct known *known_by_name(const char *file)
 {
 	for (size_t i = 0; i < KNOWN; i++)
 		if (known[i].file && !strncmp(file, known[i].file, strlen(known[i].file)))
-			return known[i].name;
+			return &known[i];
 	return NULL;
 }
 
-static bool is_libc(const char *file)
+static bool is_loader(const char *file)
 {
-	return !strncmp(file, "libc.so", 7) || !strncmp(file, "libc-", 5) ||
-	       !strncmp(file, "ld-linux", 8) || !strncmp(file, "ld-2", 4);
+	return !strncmp(file, "ld-linux", 8) || !strncmp(file, "ld-2", 4);
+}
+
+static void mapping_judge(const struct memory *memory, const struct memory_mapping *mapping,
+                          struct search *search)
+{
+	int file = memory_mapping_open(memory, mapping);
+
+	search->found = NULL;
+	search->malloc = false;
+	if (file >= 0) {
+		file_judge(file, search);
+		close(file);
+	}
+	if (!search->found && (search->found = known_by_name(memory_mapping_name(mapping))))
+		search->malloc = true;
+	if (search->found && search->found->is_libc)
+		search->malloc = false;
 }
 
 void allocator_find(const struct memory *memory, struct allocator *allocator)
 {
+	struct search search = { NULL, false, 0 };
+	size_t files = 0;
+	uint64_t last = 0;           /* code may be mapped in many pieces */
+
 	*allocator = (struct allocator){ 0 };
 	for (size_t i = 0; i < memory->mapping_count && !allocator->is_malloc; i++) {
 		const struct memory_mapping *mapping = &memory->mappings[i];
 		const char *file = memory_mapping_name(mapping);
-		struct symbols found = { NULL, false };
-		int opened;
 
-		if (mapping->kind != MEMORY_FILE || !mapping->executable || is_libc(file))
+		if (mapping->kind != MEMORY_FILE || !mapping->executable || is_loader(file) ||
+		    glibc_find_is_library(mapping) || mapping->inode == last)
 			continue;
-		opened = memory_mapping_open(memory, mapping);
-		if (opened >= 0) {
-			found = file_judge(opened);
-			close(opened);
-		}
-		if (!found.name && (found.name = name_of_file(file)))
-			found.malloc = true;
-		if (!found.name || (allocator->name && !found.malloc))
+		if (files++ == FILES_MOST)
+			break;
+		last = mapping->inode;
+		mapping_judge(memory, mapping, &search);
+		if (!search.found || (allocator->name && !search.malloc))
 			continue;
-		allocator->name = found.name;
-		allocator->is_malloc = found.malloc;
+		allocator->name = search.found->name;
+		allocator->is_malloc = search.malloc;
 		snprintf(allocator->file, sizeof(allocator->file), "%s", file);
 	}
 }
 
 bool allocator_is_glibc(const struct memory *memory)
 {
-	for (size_t i = 0; i < memory->mapping_count; i++) {
-		const char *file = memory_mapping_name(&memory->mappings[i]);
-
-		if (!strncmp(file, "libc.so.6", 9) || !strncmp(file, "libc-2.", 7))
+	for (size_t i = 0; i < memory->mapping_count; i++)
+		if (glibc_find_is_library(&memory->mappings[i]))
 			return true;
-	}
 	return false;
 }
 

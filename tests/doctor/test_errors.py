@@ -24,6 +24,8 @@ COMMAND = TARGET = None
 LIBRARIES = "/usr/lib/x86_64-linux-gnu/"
 NOBODY = pwd.getpwnam("nobody").pw_uid
 PTRACE_SEIZE = 0x4206
+YAMA = "/proc/sys/kernel/yama/ptrace_scope"
+FILLER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "filler.c")
 
 
 class Case(unittest.TestCase):
@@ -223,6 +225,82 @@ class Others(Case):
                 self.assert_named("jemalloc", support.findings(COMMAND, target.pid))
                 text = support.run(COMMAND, target.pid).stdout
                 self.assertIn("It runs on jemalloc (lib?[2Jfast.so)", text)
+
+    def fill(self, *command):
+        """A process that says when it has filled its memory."""
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        self.assertEqual(process.stdout.readline(), b"filled\n")
+        return process.pid
+
+    def build(self, compiler, *options):
+        """The filler, built so."""
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        program = os.path.join(folder, "filler")
+        subprocess.run([compiler, FILLER, "-o", program, *options], check=True)
+        return program
+
+    @unittest.skipUnless(shutil.which("musl-gcc"), "no musl here")
+    def test_musl(self):
+        for options in ([], ["-static"]):
+            program = self.build("musl-gcc", *options)
+            for count in (1000, 30):
+                with self.subTest(options=options, count=count):
+                    pid = self.fill(program, str(count), "65536")
+                    found = support.findings(COMMAND, pid)
+                    if count == 1000:
+                        self.assert_named("musl", found)
+                    self.assertEqual((found["verdict"], found["reading"]["allocator"]),
+                                     ("not glibc", "musl"))
+        # Without symbols there is nothing to know it by.
+        found = support.findings(COMMAND, self.fill(self.build("musl-gcc", "-static", "-s"),
+                                                    "1000", "65536"))
+        self.assert_named("", found)
+
+    def test_linked_in(self):
+        """Into a static program, beside glibc's malloc or in its place."""
+        told = 0
+        for name, library in (("jemalloc", "libjemalloc.a"), ("tcmalloc", "libtcmalloc_minimal.a")):
+            if not os.path.exists(LIBRARIES + library):
+                continue
+            told += 1
+            with self.subTest(name):
+                program = self.build("gcc", "-static", "-Wl,--whole-archive", LIBRARIES + library,
+                                     "-Wl,--no-whole-archive", "-lstdc++", "-lm", "-lpthread")
+                self.assert_named(name, support.findings(COMMAND, self.fill(program, "1000",
+                                                                            "65536")))
+        if not told:
+            self.skipTest("no allocator to link with here")
+
+    @unittest.skipUnless(shutil.which("fzf"), "no program in Go here")
+    def test_go(self):
+        process = subprocess.Popen(["fzf", "--filter", "nothing"], stdin=subprocess.PIPE,
+                                   stdout=subprocess.DEVNULL)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.stdin.close)
+        self.addCleanup(process.kill)
+        # It keeps all lines until the last one.
+        for begin in range(0, 2000000, 100000):
+            process.stdin.write("".join(f"{i}\n" for i in range(begin, begin + 100000)).encode())
+        process.stdin.flush()
+        found = support.findings(COMMAND, process.pid)
+        self.assert_named("Go", found)
+
+    @unittest.skipUnless(shutil.which("java"), "no Java here")
+    def test_java(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".java") as file:
+            file.write("""class Filler { public static void main(String[] a) throws Exception {
+                byte[][] kept = new byte[1000][];
+                for (int i = 0; i < kept.length; i++) kept[i] = new byte[100000];
+                System.out.println("filled"); System.in.read(); } }""")
+            file.flush()
+            found = support.findings(COMMAND, self.fill("java", file.name))
+        self.assertEqual((found["verdict"], found["reading"]["allocator"]), ("not glibc", "Java"))
+        # glibc's part of it is told, too.
+        self.assertGreater(found["resident"]["other_bytes"], 100000000)
+        self.assertGreater(found["mallinfo2"]["arena"], 0)
 
     def test_mapped_by_the_program(self):
         """No allocator at all: a program that maps."""
