@@ -58,7 +58,8 @@ static void forbidden_explain(pid_t pid, char *text, size_t room)
 		         scope == 1 ? ", or set it to 0 (sysctl kernel.yama.ptrace_scope=0)" : "");
 	} else {
 		snprintf(text, room, "process %d may not be read, for it has rights that this command "
-		         "lacks, or a security policy or a container forbids it: run this %s", pid,
+		         "lacks, or it (PR_SET_DUMPABLE), a security policy or a container forbids it: "
+		         "run this %s", pid,
 		         geteuid() == 0 ? "with CAP_SYS_PTRACE, outside of the container" : ROOT);
 	}
 }
@@ -72,6 +73,9 @@ void access_explain(pid_t pid, int error, char *text, size_t room)
 		snprintf(text, room, "process %d has no memory: it ended, or is part of the kernel", pid);
 	else if (error == ESRCH)
 		snprintf(text, room, "no process has the number %d", pid);
+	else if (error == EXDEV)
+		snprintf(text, room, "/proc shows another PID namespace than this command's, with other "
+		         "numbers: mount its own (mount -t proc proc /proc), or run this outside");
 	else if (error == EPERM || error == EACCES)
 		forbidden_explain(pid, text, room);
 	else

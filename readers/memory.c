@@ -94,6 +94,22 @@ static bool mapping_parse(char *line, struct memory_mapping *mapping)
 	return mapping->begin < mapping->end && mapping->end < MEMORY_END;
 }
 
+/* That of the program that runs now: what is open may be of one before an exec. */
+static int pagemap_open(struct memory *memory)
+{
+	char path[64];
+	int file;
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", memory->pid);
+	file = open(path, O_RDONLY | O_CLOEXEC);
+	if (file < 0)
+		return errno == ENOENT ? ESRCH : errno;
+	if (memory->pagemap >= 0)
+		close(memory->pagemap);
+	memory->pagemap = file;
+	return 0;
+}
+
 int memory_map(struct memory *memory)
 {
 	struct memory_mapping *mappings;
@@ -103,6 +119,9 @@ int memory_map(struct memory *memory)
 
 	if (memory->core)
 		return 0;
+	error = pagemap_open(memory);
+	if (error)
+		return error;
 	snprintf(path, sizeof(path), "/proc/%d/maps", memory->pid);
 	text = file_text(path, &error);
 	if (!text)
@@ -128,14 +147,9 @@ int memory_map(struct memory *memory)
 
 static int task_open(struct memory *memory, pid_t task)
 {
-	char path[64];
 	int error;
 
 	*memory = (struct memory){ .pid = task, .pagemap = -1 };
-	snprintf(path, sizeof(path), "/proc/%d/pagemap", task);
-	memory->pagemap = open(path, O_RDONLY | O_CLOEXEC);
-	if (memory->pagemap < 0)
-		return errno == ENOENT ? ESRCH : errno;
 	error = memory_map(memory);
 	/* A thread that ended shows no memory any more. */
 	if (!error && !memory->mapping_count)
@@ -145,9 +159,17 @@ static int task_open(struct memory *memory, pid_t task)
 	return error;
 }
 
+/* Its numbers of processes would be those of others for us. */
+static bool proc_is_ours(void)
+{
+	char number[32] = "";
+
+	return readlink("/proc/self", number, sizeof(number) - 1) < 0 || atoi(number) == getpid();
+}
+
 int memory_open(struct memory *memory, pid_t pid)
 {
-	int error = task_open(memory, pid);
+	int error = proc_is_ours() ? task_open(memory, pid) : EXDEV;
 	struct dirent *entry;
 	char path[64];
 	DIR *folder;

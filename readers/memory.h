@@ -53,7 +53,8 @@ struct memory {
 };
 
 /* Returns 0 or the errno of what failed: ESRCH no such process, EACCES and EPERM
- * not ours to read, ENOMEM.  After a failure nothing needs to be closed. */
+ * not ours to read, EXDEV /proc is of another PID namespace, ENOMEM.  After a failure
+ * nothing needs to be closed. */
 int memory_open(struct memory *memory, pid_t pid);
 void memory_close(struct memory *memory);
 

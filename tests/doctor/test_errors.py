@@ -94,6 +94,64 @@ class Processes(Case):
                                     text=True, user=NOBODY)
             self.assert_says(result, 1, "belongs to another user (root)", "root")
 
+    @unittest.skipIf(os.geteuid(), "needs root")
+    def test_without_the_capability(self):
+        with Target(TARGET, "list", 10) as target:
+            result = subprocess.run(
+                ["setpriv", "--bounding-set", "-sys_ptrace", "--inh-caps", "-sys_ptrace",
+                 COMMAND, "doctor", str(target.pid)], capture_output=True, text=True)
+            self.assert_says(result, 1, "may not be read", "rights that this command lacks",
+                             "with CAP_SYS_PTRACE")
+
+    @unittest.skipIf(os.geteuid(), "needs root")
+    def test_not_dumpable(self):
+        """Of the same user, but it forbids what the kernel would allow."""
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)
+            program = os.path.join(folder, "program")
+            shutil.copy(TARGET, program)
+            with Target(program, "hidden", prepare=lambda: os.setuid(NOBODY)) as target:
+                result = subprocess.run([COMMAND, "doctor", str(target.pid)], user=NOBODY,
+                                        capture_output=True, text=True)
+                self.assert_says(result, 1, "may not be read", "PR_SET_DUMPABLE", "as root")
+                self.assertEqual(support.findings(COMMAND, target.pid)["verdict"], "live")
+
+    def test_of_the_kernel(self):
+        with open("/proc/2/comm") as comm:
+            if comm.read() != "kthreadd\n" or os.geteuid():
+                self.skipTest("needs root, outside of a container")
+        self.assert_says(support.run(COMMAND, 2), 1, "part of the kernel")
+
+    def test_number_of_a_thread(self):
+        with Target(TARGET, "threads", 2, 1000) as target:
+            for task in os.listdir(f"/proc/{target.pid}/task"):
+                found = support.findings(COMMAND, task)
+                self.assertEqual({k: found["mallinfo2"][k] for k in target.info}, target.info)
+                self.assertEqual(found["reading"]["threads"], 3)
+
+    def in_namespace(self, *command):
+        result = subprocess.run(["unshare", "--pid", "--fork", *command], capture_output=True,
+                                text=True)
+        if "unshare: " in result.stderr:
+            self.skipTest(result.stderr)
+        return result
+
+    def test_from_another_namespace(self):
+        """What /proc calls a number is another process, or none, for this command."""
+        with Target(TARGET, "list", 10) as target:
+            self.assert_says(self.in_namespace(COMMAND, "doctor", str(target.pid)), 1,
+                             "shows another PID namespace", "mount -t proc")
+            self.assert_says(self.in_namespace("unshare", "--mount-proc", COMMAND, "doctor",
+                                               str(target.pid)), 1, "no process has the number")
+
+    def test_in_another_namespace(self):
+        self.in_namespace("true")
+        with Target("unshare", "--pid", "--fork", TARGET, "list", 500) as target:
+            target.go()
+            with open(f"/proc/{target.pid}/task/{target.pid}/children") as children:
+                found = support.findings(COMMAND, int(children.read()))
+            self.assertEqual({k: found["mallinfo2"][k] for k in target.info}, target.info)
+
     def test_traced(self):
         libc = ctypes.CDLL(None, use_errno=True)
         with Target(TARGET, "list", 10) as target:
@@ -120,6 +178,22 @@ class Processes(Case):
             self.addCleanup(process.wait)
             self.addCleanup(process.kill)
             self.assert_says(support.run(COMMAND, process.pid), 1, "32-bit")
+
+    @unittest.skipIf(os.geteuid() or not os.path.exists(YAMA), "needs root, and Yama")
+    def test_yama(self):
+        with open(YAMA) as file:
+            before = file.read()
+        self.addCleanup(lambda: open(YAMA, "w").write(before))
+        with open(YAMA, "w") as file:
+            file.write("1")
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)
+            program = os.path.join(folder, "program")
+            shutil.copy(TARGET, program)
+            with Target(program, "list", 10, prepare=lambda: os.setuid(NOBODY)) as target:
+                result = subprocess.run([COMMAND, "doctor", str(target.pid)], user=NOBODY,
+                                        capture_output=True, text=True)
+        self.assert_says(result, 1, "ptrace_scope is 1", "set it to 0")
 
     def test_ends_while_looked_at(self):
         for _ in range(30):
