@@ -174,14 +174,14 @@ static int params_score(const struct glibc *glibc, const struct glibc_layout *la
 	    bytes % (layout->mapped_bytes_drift ? 16 : MEMORY_PAGE) || bytes > bytes_seen ||
 	    (count && !bytes) || arena_test > UINT32_MAX || arena_max > UINT32_MAX)
 		return 0;
+	/* Hardly anybody changes these two, and only they tell where the break is not in use. */
 	if (!begin)
-		/* The heap lies in other arenas alone. */
-		return count_max == 65536 && arena_test == 8;
+		return count_max == 65536 && arena_test == 8 ? 5 : 0;
 	mapping = memory_mapping_at(glibc->memory, begin);
 	if (!mapping || (mapping->kind != MEMORY_BREAK && mapping->kind != MEMORY_ANONYMOUS))
 		return 0;
-	return 2 + (mapping->kind == MEMORY_BREAK) + (count_max == 65536) +
-	       (begin % MEMORY_PAGE == 0);
+	return 2 + (mapping->kind == MEMORY_BREAK) + (begin % MEMORY_PAGE == 0) +
+	       2 * (count_max == 65536) + 2 * (arena_test == 8);
 }
 
 static uint64_t params_find(const struct glibc *glibc, const struct glibc_layout *layout,

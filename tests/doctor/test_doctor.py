@@ -202,6 +202,11 @@ class Heaps(Case):
                 for _ in range(3):
                     target.go()
                 self.trim(target)
+            # Right behind the program, where addresses are as small as many a number.
+            with self.subTest(program, low=True), \
+                    Target("setarch", "--addr-no-randomize", program, "list", 2000) as target:
+                target.go()
+                self.examine(target)
             with self.subTest(program), Target(program, "threads", 3, 40000) as target:
                 target.go()
                 self.trim(target)
