@@ -12,6 +12,8 @@ struct search {
 	struct glibc_state *state;
 	uint64_t begin, end;       /* the mapping at hand */
 	size_t regions;            /* those of arenas, where no such chunk is */
+	uint64_t most;             /* chunks to find, at most */
+	uint64_t impostor;         /* the mapping that only looks like a chunk's, or 0 */
 	uint64_t count, bytes;
 };
 
@@ -115,7 +117,7 @@ static uint64_t region_end_at(const struct search *search, uint64_t page)
 
 static bool search_is_over(const struct search *search)
 {
-	return search->count >= search->state->params.mapped_count;
+	return search->count >= search->most;
 }
 
 static bool search_agrees(const struct search *search)
@@ -169,7 +171,8 @@ static enum glibc_copied mapping_search(struct search *search, const uint8_t *pa
 		if (!skip && !found && thorough)
 			found = moved_chunk_find(search, least, page, &place);
 		if (found) {
-			result = chunk_add(search, &place, pages);
+			if (place.begin != search->impostor)
+				result = chunk_add(search, &place, pages);
 			page = least = place.end;
 		} else if (skip) {
 			page = least = skip;
@@ -210,19 +213,60 @@ static enum glibc_copied mappings_search(struct search *search, bool thorough)
 	return result;
 }
 
+static enum glibc_copied mappings_search_again(struct search *search, bool thorough)
+{
+	while (search->state->model->region_count > search->regions)
+		model_drop_region(search->state->model);
+	search->count = search->bytes = 0;
+	return mappings_search(search, thorough);
+}
+
+/* Of one chunk too many, that without which all agrees, or 0. */
+static uint64_t impostor_find(const struct search *search)
+{
+	const struct model *model = search->state->model;
+
+	for (size_t i = search->regions; i < model->region_count; i++) {
+		struct search without = *search;
+
+		without.count--;
+		without.bytes -= model->regions[i].end - model->regions[i].begin;
+		if (search_agrees(&without))
+			return model->regions[i].begin;
+	}
+	return 0;
+}
+
+/* Memory of another's may begin as a chunk does. */
+static enum glibc_copied mappings_search_but_one(struct search *search, bool thorough)
+{
+	enum glibc_copied result;
+
+	search->most = search->state->params.mapped_count + 1;
+	result = mappings_search_again(search, thorough);
+	search->most = search->state->params.mapped_count;
+	if (result != GLIBC_COPIED || search->count <= search->most)
+		return result;
+	search->impostor = impostor_find(search);
+	result = search->impostor ? mappings_search_again(search, thorough) : GLIBC_COPIED;
+	search->impostor = 0;
+	return result;
+}
+
 enum glibc_copied glibc_walk_mapped(struct glibc_state *state)
 {
 	const struct glibc_params *params = &state->params;
-	struct search search = { .state = state, .regions = state->model->region_count };
+	struct search search = { .state = state, .regions = state->model->region_count,
+	                         .most = params->mapped_count };
 	enum glibc_copied result = mappings_search(&search, false);
 
-	if (result == GLIBC_COPIED && !search_agrees(&search)) {
-		/* Mappings side by side show as one, with another's memory before ours. */
-		while (state->model->region_count > search.regions)
-			model_drop_region(state->model);
-		search.count = search.bytes = 0;
-		result = mappings_search(&search, true);
-	}
+	if (result == GLIBC_COPIED && !search_agrees(&search))
+		result = mappings_search_but_one(&search, false);
+	/* Mappings side by side show as one, with another's memory before ours. */
+	if (result == GLIBC_COPIED && !search_agrees(&search))
+		result = mappings_search_again(&search, true);
+	if (result == GLIBC_COPIED && !search_agrees(&search))
+		result = mappings_search_but_one(&search, true);
 	if (result == GLIBC_COPIED && !search_agrees(&search))
 		return glibc_state_broken(state, "malloc has %" PRIu64 " mapped blocks of %" PRIu64
 		                          " bytes, of which %" PRIu64 " of %" PRIu64

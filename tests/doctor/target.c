@@ -367,7 +367,7 @@ static const struct {
 	{ "foreign", foreign }, { "blocked", blocked }, { "threads", threads },
 	{ "chance", chance }, { "orphan", orphan }, { "waiting", waiting }, { "shape", shape },
 	{ "churn", churn }, { "broken", broken }, { "hidden", hidden }, { "mappings", mappings },
-	{ "crowd", crowd }, { "execs", execs }, { "forks", forks }, { "shared", shared },
+	{ "impostor", impostor }, { "crowd", crowd }, { "execs", execs }, { "forks", forks }, { "shared", shared },
 };
 
 int main(int argc, char **argv)

@@ -34,6 +34,7 @@ void chance(const long *numbers);
 void churn(const long *numbers);
 void broken(const long *numbers);
 void hidden(const long *numbers);
+void impostor(const long *numbers);
 void mappings(const long *numbers);
 void crowd(const long *numbers);
 void execs(const long *numbers);

@@ -23,6 +23,21 @@ void hidden(const long *numbers)
 	step("hidden");
 }
 
+/* Memory that begins as a mapped block does, but is another's. */
+void impostor(const long *numbers)
+{
+	size_t *words;
+
+	for (int i = 0; i < 5; i++)
+		take(500000 + 10000 * (size_t)i);
+	words = mmap(NULL, (size_t)numbers[0] * PAGE, PROT_READ | PROT_WRITE,
+	             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	words[1] = (size_t)numbers[0] * PAGE | 2;
+	for (int i = 0; i < 5; i++)
+		take(700000);
+	step("taken");
+}
+
 /* Mappings of one file, each of so many pages. */
 void mappings(const long *numbers)
 {

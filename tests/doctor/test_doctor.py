@@ -246,6 +246,12 @@ class Heaps(Case):
                         target.go()
                     self.trim(target)
 
+    def test_looks_like_a_mapped_block(self):
+        """Smaller than one, and larger than all."""
+        for pages in (2, 20, 5000):
+            with self.subTest(pages), Target(TARGET, "impostor", pages) as target:
+                self.examine(target)
+
     def test_first_thread_ended(self):
         with Target(TARGET, "orphan") as target:
             self.assertEqual(self.examine(target)["reading"]["threads"], 1)
