@@ -143,11 +143,17 @@ static void mapping_judge(const struct memory *memory, const struct memory_mappi
 		search->malloc = false;
 }
 
+/* Code may be mapped in many pieces.  A core tells no inodes. */
+static bool is_same_file(const struct memory_mapping *one, const struct memory_mapping *other)
+{
+	return one->inode == other->inode && !strcmp(one->path, other->path);
+}
+
 void allocator_find(const struct memory *memory, struct allocator *allocator)
 {
 	struct search search = { NULL, false, 0 };
 	size_t files = 0;
-	uint64_t last = 0;           /* code may be mapped in many pieces */
+	const struct memory_mapping *last = NULL;
 
 	*allocator = (struct allocator){ 0 };
 	for (size_t i = 0; i < memory->mapping_count && !allocator->is_malloc; i++) {
@@ -155,11 +161,11 @@ void allocator_find(const struct memory *memory, struct allocator *allocator)
 		const char *file = memory_mapping_name(mapping);
 
 		if (mapping->kind != MEMORY_FILE || !mapping->executable || is_loader(file) ||
-		    glibc_find_is_library(mapping) || mapping->inode == last)
+		    glibc_find_is_library(mapping) || (last && is_same_file(last, mapping)))
 			continue;
 		if (files++ == FILES_MOST)
 			break;
-		last = mapping->inode;
+		last = mapping;
 		mapping_judge(memory, mapping, &search);
 		if (!search.found || (allocator->name && !search.malloc))
 			continue;
