@@ -244,22 +244,17 @@ static NOINLINE void give_back_above(void)
 
 /* ---- passes ---- */
 
-/* What slabs have in memory beside their live bytes. */
-static size_t free_of_slabs(const struct arena *a)
-{
-	size_t touched = a->segments.touched * os_page_size;
-
-	return touched - size_min(touched, a->slabs.live_bytes);
-}
-
 /* *free: what is free and resident, at most; *wanted: ever was wanted again. */
 static void age(struct arena *a, size_t *free, size_t *wanted)
 {
+	size_t touched;
+
 	lock_acquire(&a->lock);
 	free_deferred(a);
 	decay_tick(&a->decay, extent_dirty_bytes(a));
 	a->ticks++;
-	*free += extent_dirty_bytes(a) + free_of_slabs(a);
+	touched = a->segments.touched * os_page_size;
+	*free += extent_dirty_bytes(a) + touched - size_min(touched, a->slabs.live_bytes);
 	*wanted += a->refaulted_bytes;
 	purger_publish(a, purger_dirty(a));
 	lock_release(&a->lock);
@@ -288,7 +283,6 @@ static bool end_tick(void)
 	wanted_before = wanted;
 	ticked_ms = now;
 	lock_release(&purge_lock);
-	__atomic_add_fetch(&purge_counts.passes, 1, __ATOMIC_RELAXED);
 	return give_back_spares(due, true) != 0 || more;
 }
 
@@ -331,6 +325,12 @@ static size_t published(void)
 	return __atomic_load_n(&cache_free_bytes, __ATOMIC_SEQ_CST) + dirty_published();
 }
 
+static void count_time(uint64_t began, unsigned passes)
+{
+	__atomic_add_fetch(&purge_counts.ns, os_thread_ns() - began, __ATOMIC_RELAXED);
+	__atomic_add_fetch(&purge_counts.passes, passes, __ATOMIC_RELAXED);
+}
+
 /* The thread's: a tick ends, and all that is due goes.  Whether another must come. */
 static bool pass(void)
 {
@@ -342,7 +342,7 @@ static bool pass(void)
 			more = true; /* it may be wanted again */
 	while (scrub_window())
 		;
-	__atomic_add_fetch(&purge_counts.ns, os_thread_ns() - began, __ATOMIC_RELAXED);
+	count_time(began, 1);
 	return more || dirty_published() != 0;
 }
 
@@ -443,7 +443,7 @@ static bool give_slice(void)
 
 static bool slices_are_left(void)
 {
-	return __atomic_load_n(&slices_left, __ATOMIC_RELAXED);
+	return purger_is_absent() && __atomic_load_n(&slices_left, __ATOMIC_RELAXED);
 }
 
 /*
@@ -454,26 +454,27 @@ static bool slices_are_left(void)
 static void pass_instead(void)
 {
 	uint64_t cycles = __builtin_ia32_rdtsc(), now, last, began;
+	bool ticks;
 
 	if (!slices_are_left() && cycles - __atomic_load_n(&last_look, __ATOMIC_RELAXED) < LOOK_CYCLES)
 		return;
 	/* Whoever is giving back now would be waited for. */
-	if (!lock_try(&purge_lock))
+	if (__atomic_load_n(&purge_lock.word, __ATOMIC_RELAXED) != 0)
 		return;
-	lock_release(&purge_lock);
 	__atomic_store_n(&last_look, cycles, __ATOMIC_RELAXED);
 	began = os_thread_ns();
 	now = os_now_ms();
 	last = __atomic_load_n(&last_tick_ms, __ATOMIC_RELAXED);
-	if (now - last >= DECAY_TICK_MS &&
-	    __atomic_compare_exchange_n(&last_tick_ms, &last, now, false, __ATOMIC_RELAXED,
-	                                __ATOMIC_RELAXED)) {
+	ticks = now - last >= DECAY_TICK_MS &&
+	        __atomic_compare_exchange_n(&last_tick_ms, &last, now, false, __ATOMIC_RELAXED,
+	                                    __ATOMIC_RELAXED);
+	if (ticks) {
 		(void)end_tick();
 		if (settings.background && now >= __atomic_load_n(&purge_counts.retry_ms, __ATOMIC_RELAXED))
 			start(PURGER_ABSENT);
 	}
 	__atomic_store_n(&slices_left, give_slice(), __ATOMIC_RELAXED);
-	__atomic_add_fetch(&purge_counts.ns, os_thread_ns() - began, __ATOMIC_RELAXED);
+	count_time(began, ticks);
 }
 
 /* A handler may have interrupted its thread where this would wait for it. */
@@ -488,13 +489,10 @@ static bool may_wait(void)
 NOINLINE void purger_tell(void)
 {
 	enum purger_state now = purger_now();
-	bool enough;
 
 	if (unlikely(above_bound() != 0) && may_wait())
 		give_back_above();
-	enough = published() > PURGE_START ||
-	         (now == PURGER_ABSENT && slices_are_left());
-	if (now == PURGER_AWAKE || !enough)
+	if (now == PURGER_AWAKE || (published() <= PURGE_START && !slices_are_left()))
 		return;
 	if (now != PURGER_ASLEEP && !may_wait())
 		return;
