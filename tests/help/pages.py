@@ -122,6 +122,9 @@ def check_command(name, pages, texts, options):
         yield f"{where}: no such page"
         return
     yield from differences(where, "option", options[name], page_options(page, options[name]))
+    for option in re.findall(r" (-\S+)", texts[name].partition("\n")[0]):
+        if not re.search(rf"\bFl {option[1:]}\b", page.section("SYNOPSIS")):
+            yield f"{where}: the synopsis lacks {option}"
     yield from differences(where, "exit status",
                            statuses_of(texts[name]) or statuses_of(texts[None]),
                            page_statuses(page))

@@ -22,6 +22,7 @@ BREACHES = [
     (DOCTOR, ".It Fl -json\nWrite JSON", ".It Fl h , Fl -json\nWrite JSON",
      "cede-doctor.1: option json"),
     (DOCTOR, "Fl -watch Ar seconds", "Fl -watch Ar minutes", "cede-doctor.1: option watch"),
+    (DOCTOR, ".Fl -compare\n.Ar file file", ".Ar file file", "the synopsis lacks --compare"),
     (DOCTOR, "Unset: 25.", "Unset: 26.", "cede-doctor.1: option share"),
     (DOCTOR, ".It 12\n", ".It 14\n", None),
     (DOCTOR, "--leaks $(pidof", "--leeks $(pidof", "unknown option --leeks"),
