@@ -1,5 +1,6 @@
 # bash completes cede by what the command's help says: its options, what they take, and
-# what the command takes itself.  PID, FILE, program, experiment and a|b have a meaning here.
+# what the command takes itself.  PID, FILE, FOLDER, program, experiment and a|b have a
+# meaning here.
 
 # Processes with memory of their own, by number or by the beginning of the name.
 _cede_processes()
@@ -27,6 +28,10 @@ _cede_complete()
 	*FILE*)
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -f -- "$2")
+		;;
+	FOLDER)
+		compopt -o filenames
+		mapfile -t COMPREPLY < <(compgen -d -- "$2")
 		;;
 	experiment) words=$("$cede" lab --list 2>/dev/null | cut -d ' ' -f 1) ;;
 	*'|'*) words=${1//|/ } ;;

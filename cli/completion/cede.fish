@@ -1,5 +1,6 @@
 # fish completes cede by what the command's help says: its options, what they take, and
-# what the command takes itself.  PID, FILE, program, experiment and a|b have a meaning here.
+# what the command takes itself.  PID, FILE, FOLDER, program, experiment and a|b have a
+# meaning here.
 
 function __fish_cede_is
     set -l words (commandline -opc)
@@ -13,6 +14,8 @@ function __fish_cede_action
             printf '%s\n' -xa '(__fish_complete_pids)'
         case '*FILE*'
             printf '%s\n' -rF
+        case FOLDER
+            printf '%s\n' -xa '(__fish_complete_directories (commandline -ct))'
         case experiment
             printf '%s\n' -xa '(cede lab --list | string split -f 1 " ")'
         case '*|*'

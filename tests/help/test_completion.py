@@ -87,6 +87,7 @@ class Case:
         for name in ("first.snap", "first.txt"):
             with open(os.path.join(cls.folder, name), "w", encoding="utf-8"):
                 pass
+        os.mkdir(os.path.join(cls.folder, "root"))
         cls.environment = {
             "HOME": cls.folder, "LC_ALL": "C.UTF-8",
             "SCRIPTS": os.path.join(ROOT, "cli/completion"),
@@ -144,6 +145,10 @@ class Case:
         for line in ("cede snapshot 1 -o ", "cede snapshot --output ", "cede doctor --compare ",
                      f"cede doctor --compare {place}.snap ", "cede doctor --file "):
             self.assert_is(line + place, both)
+
+    def test_folders(self):
+        found = self.completions(f"cede doctor --sysroot {self.folder}/")
+        self.assertEqual({word.rstrip("/") for word in found}, {f"{self.folder}/root"})
 
     def test_files_behind_a_sign(self):
         place = os.path.join(self.folder, "first")
