@@ -131,7 +131,7 @@ static void watch_run(struct watch *watch)
 	const struct view *view = watch->view;
 
 	view->show(course, "", false);
-	while (!watch->is_over) {
+	while (!watch->is_over && !ferror(stdout)) {
 		bool ended = course->has_ended, looks;
 
 		events_wait(watch);
@@ -145,7 +145,7 @@ static void watch_run(struct watch *watch)
 		if (view->key || looks || course->has_ended != ended)
 			view->show(course, watch->message, watch->is_paused);
 		/* Where somebody sits, the last picture stays. */
-		watch->is_over |= ferror(stdout) || (course->has_ended && !view->key);
+		watch->is_over |= course->has_ended && !view->key;
 	}
 }
 

@@ -327,8 +327,9 @@ class Lines(unittest.TestCase):
     def test_full_disk(self):
         with retaining() as target, open("/dev/full", "w") as full:
             for option in ("--json", "--plain"):
-                process = subprocess.run([COMMAND, "watch", option, str(target.pid)], stdout=full,
-                                         stderr=subprocess.PIPE, text=True, timeout=60)
+                process = subprocess.run([COMMAND, "watch", option, "--interval", "10000",
+                                          str(target.pid)], stdout=full, stderr=subprocess.PIPE,
+                                         text=True, timeout=60)
                 self.assertEqual(process.returncode, 1)
                 self.assertIn("could not be written", process.stderr)
 
