@@ -14,8 +14,9 @@ class Terminal:
         self.folder = tempfile.TemporaryDirectory()
         self.environment = {**os.environ, "LC_ALL": "C.UTF-8", "TERM": "xterm-256color",
                             "PS1": "$ ", **settings}
+        # A shell that edits its line would change how the terminal treats it.
         self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(lines),
-                  "-c", self.folder.name, "exec bash --norc --noprofile")
+                  "-c", self.folder.name, "exec bash --norc --noprofile --noediting")
 
     def __enter__(self):
         return self
