@@ -23,6 +23,7 @@ void model_free(struct model *model)
 	free(model->blocks);
 	free(model->pages);
 	free(model->page_blocks);
+	kinds_free(&model->kinds);
 	*model = (struct model){ 0 };
 }
 

@@ -37,6 +37,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "model/kinds.h"
+
 #define MODEL_PAGE 4096ul
 #define MODEL_GRAIN 16ul
 #define MODEL_NONE SIZE_MAX
@@ -137,9 +139,11 @@ struct model {
 	struct model_mapping *mappings;
 	uint64_t *blocks;          /* address | enum model_state */
 	uint8_t *pages;            /* enum model_page */
+	struct kinds kinds;        /* what the blocks hold; of those in use */
 	size_t *page_blocks;       /* for each page, the first block that begins at it or
 	                              after it, in its region; filled by model_finish */
 	size_t region_count, arena_count, cache_count, mapping_count, block_count, page_count;
+	uint64_t lead;             /* from a block's begin to the memory that the program has */
 	struct model_settings settings;
 	struct model_audit audit;
 	bool failed;               /* memory ran out: the model is not whole */
@@ -180,6 +184,11 @@ static inline uint64_t model_block_address(const struct model *model, size_t blo
 static inline enum model_state model_block_state(const struct model *model, size_t block)
 {
 	return (enum model_state)(model->blocks[block] & (MODEL_GRAIN - 1));
+}
+
+static inline uint16_t model_block_kind(const struct model *model, size_t block)
+{
+	return model->kinds.of ? model->kinds.of[block] : KIND_UNKNOWN;
 }
 
 static inline void model_block_become(struct model *model, size_t block, enum model_state state)

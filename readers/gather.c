@@ -3,19 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "readers/ranges.h"
+
 #define BUFFER_PAGES 64
 #define RED_ZONE 128               /* below the stack pointer, but in use */
 #define REGISTER_WORDS 4096
 #define DESCRIPTOR_WORDS 512       /* of a thread, from its pointer up */
-
-struct range {
-	uint64_t begin, end;
-};
-
-struct ranges {
-	struct range *items;
-	size_t count;
-};
 
 /* Addresses whose higher bits may be a heap's: 1 GiB for each bit. */
 #define COARSE_SHIFT 30
@@ -31,47 +24,6 @@ struct work {
 	uint64_t buffer[BUFFER_PAGES * WORDS_PAGE];
 	uint64_t found[WORDS_PAGE];
 };
-
-/* --- ranges --- */
-
-static int range_compare(const void *a, const void *b)
-{
-	const struct range *left = a, *right = b;
-
-	return left->begin < right->begin ? -1 : left->begin > right->begin;
-}
-
-static void ranges_merge(struct ranges *ranges)
-{
-	size_t kept = 0;
-
-	if (!ranges->count)
-		return;
-	qsort(ranges->items, ranges->count, sizeof(*ranges->items), range_compare);
-	for (size_t i = 1; i < ranges->count; i++) {
-		if (ranges->items[i].begin > ranges->items[kept].end)
-			ranges->items[++kept] = ranges->items[i];
-		else if (ranges->items[i].end > ranges->items[kept].end)
-			ranges->items[kept].end = ranges->items[i].end;
-	}
-	ranges->count = kept + 1;
-}
-
-/* The first range that ends beyond this address; `count` of them when none does. */
-static size_t ranges_find(const struct ranges *ranges, uint64_t address)
-{
-	size_t low = 0, high = ranges->count;
-
-	while (low < high) {
-		size_t middle = (low + high) / 2;
-
-		if (ranges->items[middle].end <= address)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
 
 /* --- words that may be addresses --- */
 

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "readers/contents.h"
 #include "readers/gather.h"
 #include "readers/glibc_lists.h"
 #include "readers/glibc_walk.h"
@@ -29,6 +30,7 @@ struct look {
 	struct stop stop;
 	struct glibc glibc;
 	struct glibc_state state;
+	struct contents contents;
 	struct glibc_report *report;
 	enum glibc_found found;
 	bool for_good;             /* a second look would show the same */
@@ -145,6 +147,14 @@ static enum glibc_copied words_copy(struct look *look)
 	return gather_words(&gather, look->words) ? GLIBC_COPIED : GLIBC_NO_MEMORY;
 }
 
+static enum glibc_copied contents_copy(struct look *look)
+{
+	look->model->lead = GLIBC_LINKS;
+	look->contents.own_begin = look->glibc.main_arena;
+	look->contents.own_end = look->glibc.main_arena + look->glibc.layout->state_bytes;
+	return contents_gather(&look->contents, look->model) ? GLIBC_COPIED : GLIBC_NO_MEMORY;
+}
+
 /* Everything that is read of the stopped process. */
 static int process_copy(struct look *look, enum glibc_copied *copied)
 {
@@ -162,6 +172,8 @@ static int process_copy(struct look *look, enum glibc_copied *copied)
 			error = memory_map(look->memory);
 		if (!error)
 			*copied = heap_copy(look);
+		if (!error && *copied == GLIBC_COPIED)
+			*copied = contents_copy(look);
 		if (!error && *copied == GLIBC_COPIED && look->words)
 			*copied = words_copy(look);
 	}
@@ -194,9 +206,16 @@ static int look_take(struct look *look, enum glibc_copied *copied)
 
 static enum glibc_copied look_complete(struct look *look)
 {
+	enum glibc_copied result = GLIBC_COPIED;
+
 	if (!model_finish(look->model))
 		return GLIBC_NO_MEMORY;
-	return look->found == GLIBC_FOUND ? glibc_lists_follow(&look->state) : GLIBC_COPIED;
+	if (look->found == GLIBC_FOUND)
+		result = glibc_lists_follow(&look->state);
+	if (look->found == GLIBC_FOUND && result == GLIBC_COPIED &&
+	    !contents_name(&look->contents, look->model))
+		return GLIBC_NO_MEMORY;
+	return result;
 }
 
 static int look_once(struct look *look, enum glibc_copied *result)
@@ -277,7 +296,12 @@ enum glibc_outcome glibc_read_words(struct memory *memory, struct model *model,
 		report->error = ENOMEM;
 		return GLIBC_FAILED;
 	}
+	look.contents = (struct contents){
+		.memory = memory, .window = look.state.window, .lead = GLIBC_LINKS,
+		.tail = sizeof(uint64_t),
+	};
 	outcome = looks_take(&look);
+	contents_free(&look.contents);
 	free(look.state.window);
 	if (outcome != GLIBC_READ && outcome != GLIBC_ABSENT)
 		snprintf(model->audit.text, sizeof(model->audit.text), "%s", report->why);
