@@ -50,6 +50,8 @@ static int patient_tell(struct patient *patient, const struct doctor_options *op
 	const struct verdict_limits limits = limits_of(&options->limits);
 
 	patient_judge(patient, &limits);
+	if (!patient_group(patient))
+		return command_fail("out of memory");
 	if (options->file && !options->json)
 		printf("%s, taken %s\n", options->file, moment(patient->taken).text);
 	return exit_status(patient->verdict.kind,
@@ -63,15 +65,19 @@ static int comparison_tell(struct patient *before, struct patient *after,
 	const struct verdict_limits limits = limits_of(&options->limits);
 	const char *hindrance = comparison_hindrance(before, after);
 	struct comparison comparison;
+	int result;
 
 	if (hindrance)
 		return command_fail("the two cannot be compared: %s", hindrance);
 	patient_judge(before, &limits);
 	patient_judge(after, &limits);
-	comparison_fill(&comparison, before, after, &limits);
-	return exit_status(comparison.verdict,
-	                   options->json ? comparison_report_json(stdout, &comparison) :
-	                   comparison_report_text(stdout, &comparison));
+	if (!comparison_fill(&comparison, before, after, &limits))
+		return command_fail("out of memory");
+	result = exit_status(comparison.verdict,
+	                     options->json ? comparison_report_json(stdout, &comparison) :
+	                     comparison_report_text(stdout, &comparison));
+	compare_free(&comparison.compare);
+	return result;
 }
 
 /* --- one look or two --- */

@@ -4,12 +4,13 @@
 #include <stdlib.h>
 
 #include "command.h"
+#include "doctor/sample.h"
 #include "doctor/snapshot.h"
 
 static const char snapshot_about[] =
 	"Writes where the blocks of a process's heap are, what became of each and which pages\n"
-	"are resident; nothing that is in them.  The process is stopped as by cede doctor; or it\n"
-	"is read from a core.\n\n"
+	"are resident; of what is in them the names of types, nothing else unless asked to.\n"
+	"The process is stopped as by cede doctor; or it is read from a core.\n\n"
 	"  cede snapshot $(pidof server) -o before.snap; sleep 3600\n"
 	"  cede snapshot $(pidof server) -o after.snap\n"
 	"  cede doctor --file after.snap\n"
@@ -18,7 +19,7 @@ static const char snapshot_about[] =
 
 struct snapshot_options {
 	char *path;
-	int leaks;
+	int leaks, contents;
 	struct patient_source source;
 };
 
@@ -34,6 +35,8 @@ static int snapshot_start(const char **rest, void *context)
 	if (!patient)
 		return command_fail("out of memory");
 	result = patient_take(patient, "snapshot", rest, &options->source, options->leaks);
+	if (result == COMMAND_OK && options->contents && !sample_keep(patient))
+		result = command_fail("out of memory");
 	if (result == COMMAND_OK)
 		result = snapshot_store(patient, options->path);
 	patient_discharge(patient);
@@ -48,6 +51,8 @@ static int snapshot_perform(int argc, const char **argv)
 		{ "output", 'o', POPT_ARG_STRING, &options.path, 0, "Where to write it", "FILE" },
 		{ "leaks", 0, POPT_ARG_NONE, &options.leaks, 0,
 		  "Look for blocks that nothing leads to any more, too", NULL },
+		{ "contents", 0, POPT_ARG_NONE, &options.contents, 0,
+		  "Write the first 64 bytes of two blocks of each size and kind, too", NULL },
 		PATIENT_SOURCE_OPTIONS(&options.source),
 		COMMAND_HELP_OPTION,
 		POPT_TABLEEND

@@ -26,8 +26,7 @@ static uint64_t class_bytes(size_t class)
 static void page_blame(const struct model *model, const struct model_region *region,
                        const struct page *page, struct account *account)
 {
-	uint64_t share = page->free_bytes / page->live_blocks;
-	uint64_t rest = page->free_bytes % page->live_blocks;
+	size_t before = 0;
 
 	for (size_t block = page->first; block <= page->last; block++) {
 		uint64_t begin = model_block_address(model, block);
@@ -37,8 +36,7 @@ static void page_blame(const struct model *model, const struct model_region *reg
 			continue;
 		class = &account->classes[account_class_of(
 			model_block_end(model, region, block) - begin)];
-		class->pinned_bytes += share + rest;
-		rest = 0;
+		class->pinned_bytes += page_share(page, before++);
 	}
 }
 
@@ -63,7 +61,7 @@ static void page_add(const struct model *model, const struct model_region *regio
 	account->heap_bytes += page->end - page->begin;
 	if (region->kind == MODEL_MAPPED)
 		account->mapped_bytes += page->bytes[MODEL_LIVE];
-	if (!whole && page->free_bytes && page->live_blocks)
+	if (page_pins(page))
 		page_blame(model, region, page, account);
 }
 

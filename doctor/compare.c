@@ -1,5 +1,7 @@
 #include "doctor/compare.h"
 
+#include <stdlib.h>
+
 /* --- live blocks, side by side --- */
 
 /* Goes over the live blocks of a model, by address. */
@@ -7,6 +9,7 @@ struct cursor {
 	const struct model *model;
 	size_t region, block;        /* `block` is of all blocks, in its region */
 	uint64_t begin, bytes;       /* of the block it stands at; bytes 0: at the end */
+	uint16_t kind;
 };
 
 /* To the live block at this place or the next one. */
@@ -24,6 +27,7 @@ static void cursor_settle(struct cursor *cursor)
 				continue;
 			cursor->begin = model_block_address(model, block);
 			cursor->bytes = model_block_end(model, region, block) - cursor->begin;
+			cursor->kind = model_block_kind(model, block);
 			return;
 		}
 	}
@@ -66,24 +70,76 @@ static void compare_add(struct compare *compare, uint64_t bytes, bool before, bo
 	change_add(&compare->classes[account_class_of(bytes)], bytes, before, after);
 }
 
+static void group_add(struct compare *compare, const struct cursor *cursor, uint32_t kind,
+                      bool is_before, bool is_fresh)
+{
+	struct compare_group *group = groups_get(&compare->groups, account_class_of(cursor->bytes),
+	                                         kind);
+
+	if (!group)
+		return;
+	count_add(is_before ? &group->before : &group->after, cursor->bytes);
+	if (is_fresh) {
+		const struct model_region *region = &cursor->model->regions[cursor->region];
+		size_t block = region->first_block + cursor->block;
+
+		group->sample = model_memory_begin(cursor->model, region, block);
+		group->sample_end = model_memory_end(cursor->model, region, block);
+	}
+}
+
 static void compare_blocks(const struct model *before, const struct model *after,
-                           struct compare *compare)
+                           const uint32_t *kinds, struct compare *compare)
 {
 	struct cursor old = cursor_start(before), new = cursor_start(after);
 
 	while (old.bytes || new.bytes) {
-		if (old.begin == new.begin && old.bytes == new.bytes) {
-			compare_add(compare, old.bytes, true, true);
+		bool is_old = old.begin <= new.begin, is_new = new.begin <= old.begin;
+		bool is_both = is_old && is_new && old.bytes == new.bytes;
+
+		/* Where two of different sizes begin, the old one is gone first. */
+		is_new = is_new && (is_both || !is_old);
+		compare_add(compare, is_old ? old.bytes : new.bytes, is_old, is_new);
+		if (is_old)
+			group_add(compare, &old, kinds[old.kind], true, false);
+		if (is_new)
+			group_add(compare, &new, new.kind, false, !is_both);
+		if (is_old)
 			cursor_go_on(&old);
+		if (is_new)
 			cursor_go_on(&new);
-		} else if (old.begin <= new.begin) {
-			compare_add(compare, old.bytes, true, false);
-			cursor_go_on(&old);
-		} else {
-			compare_add(compare, new.bytes, false, true);
-			cursor_go_on(&new);
-		}
 	}
+}
+
+/* --- kinds of both looks --- */
+
+/* For each kind of the first look, what it is called in the groups; NULL: no memory. */
+static uint32_t *kinds_match(const struct kinds *before, const struct kinds *after)
+{
+	uint32_t *kinds = calloc(KIND_PLAIN + before->count, sizeof(*kinds));
+
+	for (size_t i = 0; kinds && i < KIND_PLAIN; i++)
+		kinds[i] = (uint32_t)i;
+	for (size_t i = 0; kinds && i < before->count; i++) {
+		uint16_t found = kinds_find(after, &before->table[i]);
+
+		kinds[KIND_PLAIN + i] = found ? found : (uint32_t)(KIND_PLAIN + after->count + i);
+	}
+	return kinds;
+}
+
+struct kind compare_kind(const struct model *before, const struct model *after, uint32_t kind)
+{
+	return kind < KIND_PLAIN + after->kinds.count ? kinds_kind(&after->kinds, kind) :
+	       kinds_kind(&before->kinds, kind - (uint32_t)after->kinds.count);
+}
+
+static int group_compare(const void *a, const void *b)
+{
+	const struct compare_group *left = a, *right = b;
+
+	return groups_order(&left->key, compare_group_grown(left), &right->key,
+	                    compare_group_grown(right));
 }
 
 /* --- late blocks --- */
@@ -183,12 +239,28 @@ static void compare_late(const struct model *before, const struct model *after,
 
 /* --- all of it --- */
 
-void compare_fill(const struct model *before, const struct model *after,
+bool compare_fill(const struct model *before, const struct model *after,
                   struct compare *compare)
 {
-	*compare = (struct compare){ 0 };
-	compare_blocks(before, after, compare);
+	uint32_t *kinds = kinds_match(&before->kinds, &after->kinds);
+
+	*compare = (struct compare){ .groups = groups_make(sizeof(struct compare_group)) };
+	if (kinds)
+		compare_blocks(before, after, kinds, compare);
+	if (!kinds || compare->groups.failed) {
+		free(kinds);
+		compare_free(compare);
+		return false;
+	}
+	free(kinds);
+	groups_sort(&compare->groups, group_compare);
 	compare_late(before, after, &compare->late);
+	return true;
+}
+
+void compare_free(struct compare *compare)
+{
+	groups_free(&compare->groups);
 }
 
 uint64_t compare_grown(const struct compare_change *change)

@@ -7,11 +7,12 @@
  * it was freed and handed out again in between.
  *
  * I1: before == both + gone, and after == both + fresh, in blocks and in bytes;
- * I2: the classes' blocks and bytes sum up to these.
+ * I2: the classes' blocks and bytes sum up to these, and so do the groups' before and after;
  */
 #ifndef CEDE_DOCTOR_COMPARE_H
 #define CEDE_DOCTOR_COMPARE_H
 
+#include "doctor/groups.h"
 #include "doctor/verdict.h"
 
 struct compare_count {
@@ -39,11 +40,39 @@ struct compare {
 	struct compare_change all;
 	struct compare_change classes[ACCOUNT_CLASSES];   /* by account_class_of */
 	struct compare_late late;
+	struct groups groups;        /* struct compare_group; those that grew most come first */
 };
 
-/* The models must be finished. */
-void compare_fill(const struct model *before, const struct model *after,
+/* Live blocks of a size and kind.  The kind is the second look's; one that it does not
+ * have is the first's, counted on from the second's last. */
+struct compare_group {
+	struct group_key key;
+	struct compare_count before, after;
+	uint64_t sample, sample_end; /* of the last block that is in the second look only: its
+	                                memory, as the program has it; 0: there is none */
+};
+
+/* The models must be finished, and be there as long as kinds are asked for.  Returns false
+ * when memory ran out; then there is nothing to free. */
+bool compare_fill(const struct model *before, const struct model *after,
                   struct compare *compare);
+void compare_free(struct compare *compare);
+
+static inline const struct compare_group *compare_group_at(const struct compare *compare,
+                                                           size_t index)
+{
+	return (const struct compare_group *)compare->groups.items + index;
+}
+
+/* By how many bytes the group grew; 0 when it did not. */
+static inline uint64_t compare_group_grown(const struct compare_group *group)
+{
+	return group->after.bytes > group->before.bytes ?
+	       group->after.bytes - group->before.bytes : 0;
+}
+
+/* A kind of a group. */
+struct kind compare_kind(const struct model *before, const struct model *after, uint32_t kind);
 
 /* By how many bytes live memory grew; 0 when it did not. */
 uint64_t compare_grown(const struct compare_change *change);

@@ -237,15 +237,31 @@ static void count_add(struct leaks_count *count, uint64_t bytes)
 	count->bytes += bytes;
 }
 
-static void sample_add(struct leaks_class *class, uint64_t begin, uint64_t end, bool definite)
+static void sample_add(struct leaks_group *group, uint64_t begin, uint64_t end, bool definite)
 {
 	/* The first definite one puts indirect ones aside. */
-	if (definite && class->definite.blocks == 1)
-		class->sample_count = 0;
-	if (class->sample_count == LEAKS_SAMPLES || (!definite && class->definite.blocks))
+	if (definite && group->definite.blocks == 1)
+		group->sample_count = 0;
+	if (group->sample_count == LEAKS_SAMPLES || (!definite && group->definite.blocks))
 		return;
-	class->samples[class->sample_count] = begin;
-	class->sample_ends[class->sample_count++] = end;
+	group->samples[group->sample_count] = begin;
+	group->sample_ends[group->sample_count++] = end;
+}
+
+static void lost_add(const struct model *model, const struct model_region *region, size_t block,
+                     bool indirect, struct leaks *leaks)
+{
+	uint64_t end = model_block_end(model, region, block);
+	uint64_t bytes = end - model_block_address(model, block);
+	struct leaks_group *group = groups_get(&leaks->groups, account_class_of(bytes),
+	                                       model_block_kind(model, block));
+
+	count_add(indirect ? &leaks->indirect : &leaks->definite, bytes);
+	if (!group)
+		return;
+	count_add(indirect ? &group->indirect : &group->definite, bytes);
+	sample_add(group, model_memory_begin(model, region, block),
+	           model_memory_end(model, region, block), !indirect);
 }
 
 static void region_count(struct leaks *leaks, const struct model *model,
@@ -255,38 +271,46 @@ static void region_count(struct leaks *leaks, const struct model *model,
 		size_t block = region->first_block + i;
 		uint64_t begin = model_block_address(model, block);
 		uint64_t end = model_block_end(model, region, block);
-		struct leaks_class *class = &leaks->classes[account_class_of(end - begin)];
-		enum leaks_mark mark = leaks_mark_of(leaks, block);
-		bool indirect = mark == LEAKS_INDIRECT;
+		bool indirect = leaks_mark_of(leaks, block) == LEAKS_INDIRECT;
 
 		if (model_block_state(model, block) != MODEL_LIVE)
 			continue;
-		if (mark == LEAKS_REACHED) {
+		if (leaks_mark_of(leaks, block) == LEAKS_REACHED)
 			count_add(&leaks->reached, end - begin);
-			continue;
-		}
-		count_add(indirect ? &leaks->indirect : &leaks->definite, end - begin);
-		count_add(indirect ? &class->indirect : &class->definite, end - begin);
-		sample_add(class, begin + leaks->lead, end, !indirect);
+		else
+			lost_add(model, region, block, indirect, leaks);
 	}
 }
 
-void leaks_count_all(struct leaks *leaks, const struct model *model)
+static int group_compare(const void *a, const void *b)
+{
+	const struct leaks_group *left = a, *right = b;
+
+	return groups_order(&left->key, left->definite.bytes + left->indirect.bytes,
+	                    &right->key, right->definite.bytes + right->indirect.bytes);
+}
+
+bool leaks_count_all(struct leaks *leaks, const struct model *model)
 {
 	for (size_t i = 0; i < model->region_count; i++)
 		region_count(leaks, model, &model->regions[i]);
 	leaks->lost_bytes = leaks->definite.bytes + leaks->indirect.bytes;
+	if (leaks->groups.failed)
+		return false;
+	groups_sort(&leaks->groups, group_compare);
+	return true;
 }
 
 /* --- marks --- */
 
-bool leaks_open(struct leaks *leaks, size_t blocks, uint64_t lead)
+bool leaks_open(struct leaks *leaks, size_t blocks)
 {
 	size_t bits = blocks / 64 + 1;
 
 	*leaks = (struct leaks){
-		.lead = lead, .is_reached = calloc(bits, sizeof(uint64_t)),
+		.is_reached = calloc(bits, sizeof(uint64_t)),
 		.is_indirect = calloc(bits, sizeof(uint64_t)),
+		.groups = groups_make(sizeof(struct leaks_group)),
 	};
 	return leaks->is_reached && leaks->is_indirect;
 }
@@ -295,6 +319,7 @@ void leaks_free(struct leaks *leaks)
 {
 	free(leaks->is_reached);
 	free(leaks->is_indirect);
+	groups_free(&leaks->groups);
 	leaks->is_reached = leaks->is_indirect = NULL;
 }
 
@@ -321,7 +346,7 @@ bool leaks_find(const struct model *model, const struct words *words, struct lea
 		.lost = calloc(model->block_count / 64 + 1, sizeof(uint64_t)),
 	};
 
-	marker.failed = !leaks_open(leaks, model->block_count, words->lead) || !marker.lost;
+	marker.failed = !leaks_open(leaks, model->block_count) || !marker.lost;
 	leaks->roots = words->root_count;
 	marker.reached = leaks->is_reached;
 	marker.indirect = leaks->is_indirect;
@@ -332,26 +357,9 @@ bool leaks_find(const struct model *model, const struct words *words, struct lea
 		marker_follow(&marker);
 		lost_follow(&marker);
 	}
-	if (!marker.failed)
-		leaks_count_all(leaks, model);
+	marker.failed = marker.failed || !leaks_count_all(leaks, model);
 	graph_free(&graph);
 	free(marker.lost);
 	free(marker.slices);
 	return !marker.failed;
-}
-
-size_t leaks_worst_class(const struct leaks *leaks)
-{
-	uint64_t most = 0;
-	size_t worst = 0;
-
-	for (size_t i = 0; i < ACCOUNT_CLASSES; i++) {
-		uint64_t bytes = leaks->classes[i].definite.bytes + leaks->classes[i].indirect.bytes;
-
-		if (bytes > most) {
-			most = bytes;
-			worst = i;
-		}
-	}
-	return worst;
 }

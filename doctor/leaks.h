@@ -16,6 +16,7 @@
 #define CEDE_DOCTOR_LEAKS_H
 
 #include "doctor/account.h"
+#include "doctor/groups.h"
 #include "model/words.h"
 
 #define LEAKS_SAMPLES 3
@@ -25,8 +26,8 @@ struct leaks_count {
 	uint64_t bytes;              /* with the blocks' headers */
 };
 
-/* The same classes as those of struct account. */
-struct leaks_class {
+struct leaks_group {
+	struct group_key key;
 	struct leaks_count definite, indirect;
 	/* As the program had them; definite ones when there are any. */
 	uint64_t samples[LEAKS_SAMPLES], sample_ends[LEAKS_SAMPLES];
@@ -37,9 +38,8 @@ struct leaks {
 	struct leaks_count reached, definite, indirect;
 	uint64_t lost_bytes;         /* definite and indirect */
 	size_t roots;                /* words outside the heap that lead into it */
-	uint64_t lead;               /* as of struct words */
 	uint64_t *is_reached, *is_indirect;   /* a bit for each block; of use for those in use */
-	struct leaks_class classes[ACCOUNT_CLASSES];
+	struct groups groups;        /* struct leaks_group; those that lost most come first */
 };
 
 /* The model must be finished, and the words too.  Returns false when memory ran out.  In
@@ -52,12 +52,14 @@ enum leaks_mark { LEAKS_DEFINITE, LEAKS_INDIRECT, LEAKS_REACHED, LEAKS_MARKS };
 enum leaks_mark leaks_mark_of(const struct leaks *leaks, size_t block);
 
 /* By hand: all blocks are definite until they are marked, then counted.  The model must be
- * finished by then.  leaks_open returns false when memory ran out. */
-bool leaks_open(struct leaks *leaks, size_t blocks, uint64_t lead);
+ * finished by then.  leaks_open and leaks_count_all return false when memory ran out. */
+bool leaks_open(struct leaks *leaks, size_t blocks);
 void leaks_mark(struct leaks *leaks, size_t block, enum leaks_mark mark);
-void leaks_count_all(struct leaks *leaks, const struct model *model);
+bool leaks_count_all(struct leaks *leaks, const struct model *model);
 
-/* The class that has lost the most bytes; of use when something is lost. */
-size_t leaks_worst_class(const struct leaks *leaks);
+static inline const struct leaks_group *leaks_group_at(const struct leaks *leaks, size_t index)
+{
+	return (const struct leaks_group *)leaks->groups.items + index;
+}
 
 #endif

@@ -26,4 +26,17 @@ static inline bool page_is_free(const struct page *page)
 	return page->free_bytes == page->end - page->begin;
 }
 
+/* Live blocks keep what is free on it from going back. */
+static inline bool page_pins(const struct page *page)
+{
+	return page->state == MODEL_RESIDENT && page->free_bytes && page->live_blocks;
+}
+
+/* Of these free bytes the part of one of the live blocks, with so many before it. */
+static inline uint64_t page_share(const struct page *page, size_t before)
+{
+	return page->free_bytes / page->live_blocks +
+	       (before ? 0 : page->free_bytes % page->live_blocks);
+}
+
 #endif

@@ -44,11 +44,8 @@ void kind_clean(struct kind *kind)
 
 bool kinds_add(struct kinds *kinds, const struct kind *kind)
 {
-	struct kind clean = *kind;
-
-	kind_clean(&clean);
-	if (clean.form < KIND_PLAIN || clean.form >= KIND_FORMS || kinds->count == KINDS_MOST ||
-	    (kinds->count && kind_compare(&kinds->table[kinds->count - 1], &clean) >= 0))
+	if (kind->form < KIND_PLAIN || kind->form >= KIND_FORMS || kinds->count == KINDS_MOST ||
+	    (kinds->count && kind_compare(&kinds->table[kinds->count - 1], kind) >= 0))
 		return false;
 	/* Room for a power of two of them: so their number tells when it ends. */
 	if (!(kinds->count & (kinds->count - 1))) {
@@ -59,7 +56,7 @@ bool kinds_add(struct kinds *kinds, const struct kind *kind)
 			return false;
 		kinds->table = larger;
 	}
-	kinds->table[kinds->count++] = clean;
+	kinds->table[kinds->count++] = *kind;
 	return true;
 }
 

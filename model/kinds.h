@@ -8,7 +8,7 @@
  * Ownership: struct kinds owns its arrays until kinds_free.
  *
  * I1: the table ascends by form and name, and has no two alike: kinds_find;
- * I2: names are printable, whatever they were added with;
+ * I2: names are printable: kind_clean, before they are added;
  * I3: there are at most KINDS_MOST, so that an index fits into 16 bits.
  */
 #ifndef CEDE_MODEL_KINDS_H

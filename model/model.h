@@ -143,7 +143,7 @@ struct model {
 	size_t *page_blocks;       /* for each page, the first block that begins at it or
 	                              after it, in its region; filled by model_finish */
 	size_t region_count, arena_count, cache_count, mapping_count, block_count, page_count;
-	uint64_t lead;             /* from a block's begin to the memory that the program has */
+	uint64_t lead;             /* from a block's begin to its memory, see model_memory_begin */
 	struct model_settings settings;
 	struct model_audit audit;
 	bool failed;               /* memory ran out: the model is not whole */
@@ -201,6 +201,23 @@ static inline uint64_t model_block_end(const struct model *model,
 {
 	return block + 1 < region->first_block + region->block_count ?
 	       model_block_address(model, block + 1) : region->end;
+}
+
+/* What the program has of a block: of the two words before it the first is still the memory
+ * of the block before. */
+static inline uint64_t model_memory_begin(const struct model *model,
+                                          const struct model_region *region, size_t block)
+{
+	(void)region;
+	return model_block_address(model, block) + model->lead;
+}
+
+static inline uint64_t model_memory_end(const struct model *model,
+                                        const struct model_region *region, size_t block)
+{
+	uint64_t end = model_block_end(model, region, block) + model->lead / 2;
+
+	return end < region->end ? end : region->end;
 }
 
 static inline size_t model_region_pages(const struct model_region *region)

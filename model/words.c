@@ -16,6 +16,8 @@ void words_open(struct words *words, const struct model *model, uint64_t lead)
 void words_free(struct words *words)
 {
 	free(words->roots);
+	free(words->root_places);
+	free(words->threads);
 	free(words->map_at);
 	free(words->first);
 	free(words->maps);
@@ -45,13 +47,29 @@ static bool room_make(struct words *words, void *array, size_t count, size_t *ro
 	return true;
 }
 
-void words_add_roots(struct words *words, const uint64_t *values, size_t count)
+void words_add_roots(struct words *words, const uint64_t *values, const uint64_t *places,
+                     size_t count)
 {
-	if (!count || !room_make(words, &words->roots, words->root_count, &words->root_room, count,
-	                         sizeof(*values)))
+	size_t room = words->root_room;
+
+	if (!count ||
+	    !room_make(words, &words->roots, words->root_count, &room, count, sizeof(*values)) ||
+	    !room_make(words, &words->root_places, words->root_count, &words->root_room, count,
+	               sizeof(*places)))
 		return;
 	memcpy(words->roots + words->root_count, values, count * sizeof(*values));
+	if (places)
+		memcpy(words->root_places + words->root_count, places, count * sizeof(*places));
+	else
+		memset(words->root_places + words->root_count, 0, count * sizeof(*places));
 	words->root_count += count;
+}
+
+void words_add_thread(struct words *words, const struct words_thread *thread)
+{
+	if (room_make(words, &words->threads, words->thread_count, &words->thread_room, 1,
+	              sizeof(*thread)))
+		words->threads[words->thread_count++] = *thread;
 }
 
 void words_add_page(struct words *words, size_t page, const uint64_t bits[WORDS_PAGE / 64],

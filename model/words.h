@@ -4,7 +4,7 @@
  *
  * A companion of struct model, filled by the same reader at the same moment and of
  * use with it alone.  Of all that memory holds only such words are kept, with their
- * places in the heap; those outside it, the roots, without.
+ * places: in the heap by page, outside of it, as roots, each with its own.
  *
  * A block's own memory begins `lead` bytes behind the block and goes on so far
  * beyond its end: glibc gives a block's user the first word of the next chunk.  So
@@ -31,10 +31,21 @@ struct words_map {
 	uint16_t before[WORDS_PAGE / 64];   /* how many bits come before */
 };
 
+/* A root that no memory holds but a register: this, and the thread's id. */
+#define WORDS_REGISTER (1ul << 63)
+
+struct words_thread {
+	int id;
+	uint64_t stack_pointer, thread_pointer;
+};
+
 struct words {
 	uint64_t lead;
 	uint64_t *roots;
+	uint64_t *root_places;      /* addresses; 0: not known */
 	size_t root_count, root_room;
+	struct words_thread *threads;
+	size_t thread_count, thread_room;
 	/* By the index of a page in the model: */
 	uint32_t *map_at;           /* its map's index and 1, or 0: none of it is kept */
 	size_t *first;              /* its first value; one entry more than pages */
@@ -50,7 +61,10 @@ struct words {
 void words_open(struct words *words, const struct model *model, uint64_t lead);
 void words_free(struct words *words);
 
-void words_add_roots(struct words *words, const uint64_t *values, size_t count);
+/* `places` may be NULL. */
+void words_add_roots(struct words *words, const uint64_t *values, const uint64_t *places,
+                     size_t count);
+void words_add_thread(struct words *words, const struct words_thread *thread);
 
 /* Pages come in ascending order; without values they need not come. */
 void words_add_page(struct words *words, size_t page, const uint64_t bits[WORDS_PAGE / 64],

@@ -180,14 +180,12 @@ static void region_gather(struct contents *contents, struct heap *heap, struct m
 	            model->pages + region->first_page);
 	for (size_t i = 0; i < region->block_count; i++) {
 		size_t block = region->first_block + i;
-		uint64_t begin = model_block_address(model, block) + contents->lead;
-		uint64_t end = model_block_end(model, region, block) + contents->tail;
+		uint64_t begin = model_memory_begin(model, region, block);
+		uint64_t end = model_memory_end(model, region, block);
 		struct first first;
 
 		if (model_block_state(model, block) != MODEL_LIVE)
 			continue;
-		if (end > region->end)
-			end = region->end;
 		first.bytes = 0;
 		if (begin < end)
 			first_read(contents, begin, end, &first);

@@ -21,8 +21,6 @@
 struct contents {
 	const struct memory *memory;
 	struct window *window;         /* whoever calls has it */
-	uint64_t lead, tail;           /* bytes from a block's begin to its memory's, and from the
-	                                  one's end to the other's */
 	uint64_t own_begin, own_end;   /* the allocator's: what leads there is of a freed block */
 
 	/* From contents_gather to contents_free. */
@@ -32,8 +30,8 @@ struct contents {
 	uint16_t *slots;               /* a table of keys' indices and 1 */
 };
 
-/* Fills the model's kinds, with numbers in place of what is named later.  Its regions must
- * be complete.  Returns whether there was memory; contents_free in either case. */
+/* Fills the model's kinds, with numbers in place of what is named later.  Its regions and
+ * its lead must be complete.  Returns whether there was memory; contents_free in either case. */
 bool contents_gather(struct contents *contents, struct model *model);
 
 /* Names the kinds.  The mappings must be as they were.  Returns whether there was memory. */

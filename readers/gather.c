@@ -22,7 +22,7 @@ struct work {
 	const struct range *recent;    /* of `heap`, where the last address was */
 	uint64_t coarse[COARSE_BITS / 64];
 	uint64_t buffer[BUFFER_PAGES * WORDS_PAGE];
-	uint64_t found[WORDS_PAGE];
+	uint64_t found[WORDS_PAGE], places[WORDS_PAGE];
 };
 
 /* --- words that may be addresses --- */
@@ -142,16 +142,32 @@ static void region_gather(struct work *work, const struct model_region *region)
 
 /* --- roots --- */
 
-static void roots_add(struct work *work, const uint64_t *words, size_t count)
+/* The places of a page's words that are kept: the first word's is `place`, and each next
+ * one's so many bytes on. */
+static void places_fill(struct work *work, const uint64_t bits[WORDS_PAGE / 64], uint64_t place,
+                        size_t step)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < WORDS_PAGE / 64; i++)
+		for (uint64_t left = bits[i]; left; left &= left - 1)
+			work->places[count++] = place + step * (64 * i + (size_t)__builtin_ctzl(left));
+}
+
+static void roots_add(struct work *work, const uint64_t *words, size_t count, uint64_t place,
+                      size_t step)
 {
 	uint64_t bits[WORDS_PAGE / 64];
 
 	while (count) {
 		size_t part = count < WORDS_PAGE ? count : WORDS_PAGE;
+		size_t found = page_filter(work, words, 0, part, bits);
 
-		words_add_roots(work->words, work->found, page_filter(work, words, 0, part, bits));
+		places_fill(work, bits, place, step);
+		words_add_roots(work->words, work->found, work->places, found);
 		words += part;
 		count -= part;
+		place += step * part;
 	}
 }
 
@@ -176,7 +192,7 @@ static void span_read(void *context, uint64_t begin, uint64_t end, enum memory_p
 		if (wanted > sizeof(work->buffer))
 			wanted = sizeof(work->buffer);
 		length = memory_read_some(work->gather->memory, begin, work->buffer, wanted);
-		roots_add(work, work->buffer, length / sizeof(uint64_t));
+		roots_add(work, work->buffer, length / sizeof(uint64_t), begin, sizeof(uint64_t));
 		begin = length == wanted ? begin + wanted :
 		        ((begin + length) & ~(MEMORY_PAGE - 1)) + MEMORY_PAGE;
 	}
@@ -229,9 +245,14 @@ static void registers_gather(struct work *work)
 {
 	const struct stop *stop = work->gather->stop;
 
-	for (size_t i = 0; i < stop->count; i++)
-		roots_add(work, work->buffer,
-		          stop_registers(&stop->threads[i], work->buffer, REGISTER_WORDS));
+	for (size_t i = 0; i < stop->count; i++) {
+		const struct stop_thread *thread = &stop->threads[i];
+
+		words_add_thread(work->words, &(struct words_thread){
+		                 thread->id, thread->stack_pointer, thread->thread_pointer });
+		roots_add(work, work->buffer, stop_registers(thread, work->buffer, REGISTER_WORDS),
+		          WORDS_REGISTER | (uint64_t)thread->id, 0);
+	}
 }
 
 /* Memory between the heap's blocks that another part of the program took. */

@@ -296,10 +296,7 @@ enum glibc_outcome glibc_read_words(struct memory *memory, struct model *model,
 		report->error = ENOMEM;
 		return GLIBC_FAILED;
 	}
-	look.contents = (struct contents){
-		.memory = memory, .window = look.state.window, .lead = GLIBC_LINKS,
-		.tail = sizeof(uint64_t),
-	};
+	look.contents = (struct contents){ .memory = memory, .window = look.state.window };
 	outcome = looks_take(&look);
 	contents_free(&look.contents);
 	free(look.state.window);

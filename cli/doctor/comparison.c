@@ -4,9 +4,10 @@
 #include <stdlib.h>
 
 #include "command.h"
+#include "doctor/sample.h"
 #include "doctor/words.h"
 
-#define GROWN_CLASSES 5
+#define GROUPS_SHOWN 5
 
 const char *comparison_hindrance(const struct patient *before, const struct patient *after)
 {
@@ -22,13 +23,15 @@ const char *comparison_hindrance(const struct patient *before, const struct pati
 	return NULL;
 }
 
-void comparison_fill(struct comparison *comparison, const struct patient *before,
+bool comparison_fill(struct comparison *comparison, const struct patient *before,
                      const struct patient *after, const struct verdict_limits *limits)
 {
 	*comparison = (struct comparison){ .before = before, .after = after };
-	compare_fill(&before->model, &after->model, &comparison->compare);
+	if (!compare_fill(&before->model, &after->model, &comparison->compare))
+		return false;
 	comparison->verdict = compare_is_leak(&comparison->compare, limits) ? VERDICT_LEAK :
 	                      after->verdict.kind;
+	return true;
 }
 
 static double seconds_between(const struct comparison *comparison)
@@ -71,34 +74,64 @@ static void count_print(FILE *out, const char *name, const struct compare_count 
 	row(out, count->bytes, name, "%zu block%s", count->blocks, plural(count->blocks));
 }
 
-static void classes_print(FILE *out, const struct comparison *comparison)
+static struct kind group_kind(const struct comparison *comparison,
+                              const struct compare_group *group)
 {
-	struct compare rest = comparison->compare;
+	return compare_kind(&comparison->before->model, &comparison->after->model,
+	                    group->key.kind);
+}
 
-	for (int i = 0; i < GROWN_CLASSES; i++) {
-		size_t class = compare_most(&rest);
-		const struct compare_change *change = &comparison->compare.classes[class];
+static uint64_t group_block_bytes(const struct comparison *comparison,
+                                  const struct compare_group *group)
+{
+	return comparison->after->verdict.account.classes[group->key.class].block_bytes;
+}
 
-		if (class == ACCOUNT_CLASSES)
+static void groups_print(FILE *out, const struct comparison *comparison)
+{
+	const struct compare *compare = &comparison->compare;
+
+	for (size_t i = 0; i < GROUPS_SHOWN && i < compare->groups.count; i++) {
+		const struct compare_group *group = compare_group_at(compare, i);
+		const struct kind kind = group_kind(comparison, group);
+
+		if (!compare_group_grown(group))
 			return;
 		if (!i)
 			fputs("\nGrown, MB\n", out);
-		row(out, compare_grown(change),
-		    amount(comparison->after->verdict.account.classes[class].block_bytes).text,
-		    "at most in a block: %zu new, %zu gone", change->fresh.blocks, change->gone.blocks);
-		rest.classes[class] = (struct compare_change){ 0 };
+		row(out, compare_group_grown(group), amount(group_block_bytes(comparison, group)).text,
+		    "at most in a block: %s; %zu, then %zu", kind_label(&kind).text,
+		    group->before.blocks, group->after.blocks);
+		if (!group->sample)
+			continue;
+		fprintf(out, "                                as at %#" PRIx64, group->sample);
+		sample_print(out, comparison->after, group->sample, group->sample_end);
+		fputc('\n', out);
 	}
 }
 
-static void late_print(FILE *out, const struct compare_late *late)
+/* The kind of a live block of the second look. */
+static struct kind block_kind(const struct comparison *comparison, uint64_t address)
 {
+	const struct model *model = &comparison->after->model;
+	size_t block = model_find(model, address);
+
+	return kinds_kind(&model->kinds, block == MODEL_NONE ? KIND_UNKNOWN :
+	                  model_block_kind(model, block));
+}
+
+static void late_print(FILE *out, const struct comparison *comparison)
+{
+	const struct compare_late *late = &comparison->compare.late;
+	const struct kind kind = block_kind(comparison, late->address);
+
 	if (late->held_bytes <= late->blocks.bytes)
 		return;
 	fprintf(out, "\n%zu new block%s of %s in all lie%s above %s of free memory, of which %s were "
-	        "free before,\nand above every older block; the last at %#" PRIx64 ".\n",
+	        "free before,\nand above every older block; the last at %#" PRIx64 ", %s.\n",
 	        late->blocks.blocks, plural(late->blocks.blocks), amount(late->blocks.bytes).text,
 	        late->blocks.blocks == 1 ? "s" : "", amount(late->held_bytes).text,
-	        amount(late->old_bytes).text, late->address);
+	        amount(late->old_bytes).text, late->address, kind_label(&kind).text);
 }
 
 static void resident_print(FILE *out, const char *name, uint64_t before, uint64_t after)
@@ -121,13 +154,13 @@ int comparison_report_text(FILE *out, const struct comparison *comparison)
 	count_print(out, "in both", &all->both);
 	count_print(out, "new since", &all->fresh);
 	count_print(out, "second look", &all->after);
-	classes_print(out, comparison);
+	groups_print(out, comparison);
 	fputs("\nResident, MB\n", out);
 	resident_print(out, "process", before->resident_bytes, after->resident_bytes);
 	resident_print(out, "heap", before->heap_bytes, after->heap_bytes);
 	resident_print(out, "free, whole", before->whole_bytes, after->whole_bytes);
 	resident_print(out, "free, shared", before->shared_bytes, after->shared_bytes);
-	late_print(out, &comparison->compare.late);
+	late_print(out, comparison);
 	return fflush(out) == 0 && !ferror(out) ? 0 : -1;
 }
 
@@ -151,19 +184,21 @@ static void look_add(cJSON *root, const char *name, const struct patient *patien
 	number(object, "shared_free_bytes", account->shared_bytes);
 }
 
+static void count_add(cJSON *object, const char *name, const struct compare_count *count)
+{
+	cJSON *member = cJSON_AddObjectToObject(object, name);
+
+	number(member, "blocks", count->blocks);
+	number(member, "bytes", count->bytes);
+}
+
 static void change_add(cJSON *object, const struct compare_change *change)
 {
-	const struct { const char *name; const struct compare_count *count; } counts[] = {
-		{ "before", &change->before }, { "after", &change->after }, { "both", &change->both },
-		{ "new", &change->fresh }, { "gone", &change->gone },
-	};
-
-	for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++) {
-		cJSON *count = cJSON_AddObjectToObject(object, counts[i].name);
-
-		number(count, "blocks", counts[i].count->blocks);
-		number(count, "bytes", counts[i].count->bytes);
-	}
+	count_add(object, "before", &change->before);
+	count_add(object, "after", &change->after);
+	count_add(object, "both", &change->both);
+	count_add(object, "new", &change->fresh);
+	count_add(object, "gone", &change->gone);
 }
 
 static void classes_add(cJSON *root, const struct comparison *comparison)
@@ -184,8 +219,32 @@ static void classes_add(cJSON *root, const struct comparison *comparison)
 	}
 }
 
-static void late_add(cJSON *root, const struct compare_late *late)
+static void groups_add(cJSON *root, const struct comparison *comparison)
 {
+	const struct compare *compare = &comparison->compare;
+	cJSON *list = cJSON_AddArrayToObject(root, "groups");
+
+	for (size_t i = 0; i < compare->groups.count; i++) {
+		const struct compare_group *group = compare_group_at(compare, i);
+		const struct kind kind = group_kind(comparison, group);
+		cJSON *item = cJSON_CreateObject();
+		cJSON *samples;
+
+		cJSON_AddItemToArray(list, item);
+		number(item, "block_bytes", group_block_bytes(comparison, group));
+		kind_add(item, &kind);
+		count_add(item, "before", &group->before);
+		count_add(item, "after", &group->after);
+		samples = cJSON_AddArrayToObject(item, "samples");
+		if (group->sample)
+			sample_add(samples, comparison->after, group->sample, group->sample_end);
+	}
+}
+
+static void late_add(cJSON *root, const struct comparison *comparison)
+{
+	const struct compare_late *late = &comparison->compare.late;
+	const struct kind kind = block_kind(comparison, late->address);
 	cJSON *object = cJSON_AddObjectToObject(root, "late");
 	char address[32];
 
@@ -194,8 +253,10 @@ static void late_add(cJSON *root, const struct compare_late *late)
 	number(object, "held_bytes", late->held_bytes);
 	number(object, "old_bytes", late->old_bytes);
 	snprintf(address, sizeof(address), "%#lx", late->address);
-	if (late->blocks.blocks)
-		cJSON_AddStringToObject(object, "address", address);
+	if (!late->blocks.blocks)
+		return;
+	cJSON_AddStringToObject(object, "address", address);
+	kind_add(object, &kind);
 }
 
 int comparison_report_json(FILE *out, const struct comparison *comparison)
@@ -213,7 +274,8 @@ int comparison_report_json(FILE *out, const struct comparison *comparison)
 	look_add(root, "second", comparison->after);
 	change_add(cJSON_AddObjectToObject(root, "live"), &comparison->compare.all);
 	classes_add(root, comparison);
-	late_add(root, &comparison->compare.late);
+	groups_add(root, comparison);
+	late_add(root, comparison);
 	text = cJSON_PrintUnformatted(root);
 	cJSON_Delete(root);
 	if (!text)

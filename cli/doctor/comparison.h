@@ -20,8 +20,9 @@ struct comparison {
  * process, the first look before the second. */
 const char *comparison_hindrance(const struct patient *before, const struct patient *after);
 
-/* Compares two patients whose verdicts are reached. */
-void comparison_fill(struct comparison *comparison, const struct patient *before,
+/* Compares two patients whose verdicts are reached.  Returns false when memory ran out; else
+ * comparison->compare is to be freed. */
+bool comparison_fill(struct comparison *comparison, const struct patient *before,
                      const struct patient *after, const struct verdict_limits *limits);
 
 /* Each returns 0, or -1 when memory or `out` failed. */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "command.h"
+#include "doctor/leads.h"
 #include "readers/access.h"
 
 #define LOST_BYTES (256ul << 10)     /* a break of so much is somebody's */
@@ -136,6 +137,11 @@ uint64_t patient_now(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+bool patient_group(struct patient *patient)
+{
+	return patient->pins.items || pins_find(&patient->model, &patient->pins);
+}
+
 static void heap_read(struct patient *patient, bool leaks)
 {
 	struct words words = { 0 };
@@ -143,7 +149,8 @@ static void heap_read(struct patient *patient, bool leaks)
 	patient->outcome = glibc_read_words(&patient->memory, &patient->model,
 	                                    leaks ? &words : NULL, &patient->reading);
 	patient->leaks_wanted = leaks && patient->outcome == GLIBC_READ;
-	if (patient->leaks_wanted && !leaks_find(&patient->model, &words, &patient->leaks)) {
+	if (patient->leaks_wanted && (!leaks_find(&patient->model, &words, &patient->leaks) ||
+	    !patient_group(patient) || !leads_find(patient, &words))) {
 		patient->outcome = GLIBC_FAILED;
 		patient->reading.error = ENOMEM;
 	}
@@ -254,7 +261,9 @@ int patient_exit_status(enum verdict_kind verdict)
 void patient_discharge(struct patient *patient)
 {
 	model_free(&patient->model);
+	groups_free(&patient->pins);
 	leaks_free(&patient->leaks);
+	free(patient->samples);
 	if (patient->is_open)
 		memory_close(&patient->memory);
 }

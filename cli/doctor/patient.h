@@ -5,6 +5,8 @@
 #ifndef CEDE_CLI_DOCTOR_PATIENT_H
 #define CEDE_CLI_DOCTOR_PATIENT_H
 
+#include "doctor/pins.h"
+#include "doctor/referrers.h"
 #include "doctor/verdict.h"
 #include "readers/allocator.h"
 #include "readers/core.h"
@@ -24,6 +26,21 @@ struct patient_source {
 	{ "sysroot", 0, POPT_ARG_STRING, &(source)->root, 0, \
 	  "Where the core's programs and libraries are", "FOLDER" }
 
+/* What leads to a block, in words: "the stack of thread 4711". */
+struct patient_lead {
+	uint64_t address;             /* of the block's memory */
+	char text[160];
+};
+
+#define PATIENT_SAMPLE 64
+
+/* The first bytes of a block's memory. */
+struct patient_sample {
+	uint64_t address;
+	size_t size;
+	unsigned char bytes[PATIENT_SAMPLE];
+};
+
 struct patient {
 	char what[256];               /* "process 4711", or the core's path; printable */
 	pid_t pid;
@@ -36,8 +53,13 @@ struct patient {
 	char allocator_name[32];      /* what allocator.name points to, when loaded from a file */
 	struct model model;
 	struct verdict verdict;       /* patient_judge's to reach */
+	struct groups pins;           /* of patient_group */
 	bool leaks_wanted;
 	struct leaks leaks;           /* when wanted, and a heap is there */
+	struct patient_lead leads[REFERRERS_MOST];   /* when lost blocks were looked for */
+	size_t lead_count;
+	struct patient_sample *samples;   /* of a file that has some, ascending; else NULL */
+	size_t sample_count;
 	bool is_open;
 	struct memory memory;         /* with its core, if it is one's, while it is open: what lost blocks hold */
 };
@@ -74,6 +96,9 @@ void patient_name_read(pid_t pid, char *name, size_t size);
 
 /* Milliseconds since 1970. */
 uint64_t patient_now(void);
+
+/* Finds what pins.  Returns false when memory ran out. */
+bool patient_group(struct patient *patient);
 
 /* Leaves printable characters: what others wrote must not steer a terminal. */
 void patient_text_clean(char *text);

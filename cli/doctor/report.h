@@ -22,6 +22,10 @@ void doctor_leaks_sentence(FILE *out, const struct patient *patient);
 void doctor_leaks_text(FILE *out, const struct patient *patient);
 void doctor_leaks_json(cJSON *root, const struct patient *patient);
 
+/* Their parts on what pins, by size and kind. */
+void doctor_pins_text(FILE *out, const struct patient *patient);
+void doctor_pins_json(cJSON *root, const struct patient *patient);
+
 /* The end of what a core tells, and how far it is to be trusted. */
 void doctor_core_text(FILE *out, const struct patient *patient);
 void doctor_core_json(cJSON *root, const struct patient *patient);

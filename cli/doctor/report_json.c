@@ -180,6 +180,7 @@ int doctor_report_json(FILE *out, const struct patient *patient)
 		arenas_add(root, &patient->model);
 		caches_add(root, &patient->model);
 		classes_add(root, &verdict->account);
+		doctor_pins_json(root, patient);
 		if (patient->leaks_wanted)
 			doctor_leaks_json(root, patient);
 	}

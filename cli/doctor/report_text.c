@@ -3,9 +3,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "doctor/leads.h"
 #include "doctor/words.h"
-
-#define PINNING_CLASSES 3
 
 /* --- the verdict --- */
 
@@ -151,41 +150,14 @@ static void free_print(FILE *out, const struct patient *patient)
 	    percent(account->shared_bytes, account->heap_bytes));
 	for (size_t i = 0; i < patient->verdict.gate_count; i++) {
 		const struct gate *gate = &patient->verdict.gates[i];
+		const char *lead = gate->kind != GATE_PIN ? NULL :
+		                   leads_text(patient, gate->address + patient->model.lead);
 
 		fprintf(out, "  %12.1f  %-16s", (double)gate->held_bytes / 1e6,
 		        gate_kind_name(gate->kind));
 		doctor_gate_text(out, patient, gate);
-		fputc('\n', out);
-	}
-}
-
-static const struct account_class *pinning_class(const struct account *account, uint64_t below)
-{
-	const struct account_class *most = NULL;
-
-	for (size_t i = 0; i < ACCOUNT_CLASSES; i++)
-		if (account->classes[i].pinned_bytes < below &&
-		    (!most || account->classes[i].pinned_bytes > most->pinned_bytes))
-			most = &account->classes[i];
-	return most && most->pinned_bytes ? most : NULL;
-}
-
-static void pins_print(FILE *out, const struct patient *patient)
-{
-	const struct account *account = &patient->verdict.account;
-	const struct account_class *class;
-	uint64_t below = UINT64_MAX;
-
-	if (!percent(account->shared_bytes, account->heap_bytes))
-		return;
-	for (int i = 0; i < PINNING_CLASSES; i++) {
-		class = pinning_class(account, below);
-		if (!class)
-			break;
-		below = class->pinned_bytes;
-		row(out, class->pinned_bytes, "pinned", "by live blocks of up to %s: %zu of %s in all",
-		    amount(class->block_bytes).text, class->live_blocks,
-		    amount(class->live_bytes).text);
+		fprintf(out, "%s%s\n", lead ? ",\n                                to which leads " :
+		        "", lead ? lead : "");
 	}
 }
 
@@ -213,10 +185,21 @@ static const char *gate_cure(const struct gate *gate)
 	return gate->kind == GATE_TOP && gate->held_bytes <= 131072 ? NULL : settings[gate->kind];
 }
 
+/* The blocks of the size that pins most, or NULL. */
+static const struct account_class *pinning_class(const struct account *account)
+{
+	const struct account_class *most = NULL;
+
+	for (size_t i = 0; i < ACCOUNT_CLASSES; i++)
+		if (!most || account->classes[i].pinned_bytes > most->pinned_bytes)
+			most = &account->classes[i];
+	return most && most->pinned_bytes ? most : NULL;
+}
+
 static void cures_print(FILE *out, const struct patient *patient)
 {
 	const struct verdict *verdict = &patient->verdict;
-	const struct account_class *class = pinning_class(&verdict->account, UINT64_MAX);
+	const struct account_class *class = pinning_class(&verdict->account);
 	const char *last = NULL;
 	char line[80];
 
@@ -269,7 +252,7 @@ int doctor_report_text(FILE *out, const struct patient *patient)
 	where_print(out, patient);
 	if (patient->outcome == GLIBC_READ) {
 		free_print(out, patient);
-		pins_print(out, patient);
+		doctor_pins_text(out, patient);
 		if (patient->leaks_wanted)
 			doctor_leaks_text(out, patient);
 		if (patient->verdict.kind == VERDICT_RETENTION ||

@@ -2,7 +2,8 @@
  * A patient in a file, to be examined elsewhere or later, or to be compared with
  * another.  Layer: cli/doctor.  The format is described in docs/snapshot.md.
  *
- * It holds where blocks are and what became of them, never what is in them.  A file is
+ * It holds where blocks are, what became of them and of what kind they are; what is in
+ * them of those alone whose samples the patient keeps.  A file is
  * hostile until it is loaded: no size in it is believed before the file is seen to be
  * large enough for it, and a loaded model keeps its invariants (model_check).
  */

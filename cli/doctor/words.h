@@ -1,5 +1,5 @@
 /*
- * The words of the doctor's reports for people: amounts and lines of tables.
+ * The words of the doctor's reports: amounts, kinds of blocks, lines of tables.
  * Layer: cli/doctor.
  */
 #ifndef CEDE_CLI_DOCTOR_WORDS_H
@@ -9,7 +9,12 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
+
+#include <cJSON.h>
+
+#include "model/kinds.h"
 
 struct text {
 	char text[32];
@@ -36,6 +41,36 @@ static inline const char *plural(uint64_t count)
 static inline unsigned percent(uint64_t part, uint64_t whole)
 {
 	return whole ? (unsigned)((200 * part + whole) / (2 * whole)) : 0;
+}
+
+#define LABEL_NAME 60              /* characters of a name that one screen has room for */
+
+struct label {
+	char text[LABEL_NAME + 32];
+};
+
+/* What blocks of a kind are, in a few words. */
+static inline struct label kind_label(const struct kind *kind)
+{
+	static const char *const words[KIND_FORMS] = {
+		[KIND_UNKNOWN] = "not resident", [KIND_ZEROS] = "zeros", [KIND_TEXT] = "text",
+		[KIND_POINTERS] = "pointers", [KIND_OTHER] = "other data", [KIND_DATA] = "of ",
+		[KIND_CODE] = "with function ", [KIND_FILE] = "with an address in ",
+		[KIND_OBJECT] = "",
+	};
+	bool is_long = strlen(kind->name) > LABEL_NAME;
+	struct label label;
+
+	snprintf(label.text, sizeof(label.text), "%s%.*s%s", words[kind->form],
+	         is_long ? LABEL_NAME - 3 : LABEL_NAME, kind->name, is_long ? "..." : "");
+	return label;
+}
+
+/* Adds a kind's members to an object. */
+static inline void kind_add(cJSON *object, const struct kind *kind)
+{
+	cJSON_AddStringToObject(object, "kind", kind_form_name(kind->form));
+	cJSON_AddStringToObject(object, "name", kind->name);
 }
 
 /* "2026-01-31T12:00:00Z", of milliseconds since 1970. */

@@ -39,6 +39,7 @@ static void looks_compare(struct looks *looks)
 
 static void looks_free(struct looks *looks)
 {
+	compare_free(&looks->compare);
 	model_free(&looks->before);
 	model_free(&looks->after);
 }

@@ -11,6 +11,7 @@
 
 #include "doctor/drawn.h"
 #include "doctor/leaks.h"
+#include "doctor/referrers.h"
 #include "doctor/verdict.h"
 
 #define BASE 0x10000000ul
@@ -24,7 +25,7 @@ struct heap {
 
 static void heap_draw(struct heap *heap, const char *blocks)
 {
-	*heap = (struct heap){ .model = { 0 } };
+	*heap = (struct heap){ .model = { .lead = LEAD } };
 	drawn_region(&heap->model, MODEL_BREAK, 0, BASE, blocks, "R");
 	words_open(&heap->words, &heap->model, LEAD);
 }
@@ -40,16 +41,17 @@ static void page_put(struct heap *heap, size_t page, size_t count, const size_t 
 	words_add_page(&heap->words, page, bits, values, count);
 }
 
+/* Good until the next call. */
 static struct leaks heap_leaks(struct heap *heap)
 {
-	struct leaks leaks;
+	static struct leaks leaks;
 
+	leaks_free(&leaks);
 	drawn_finish(&heap->model);
 	assert_true(words_finish(&heap->words));
 	assert_true(leaks_find(&heap->model, &heap->words, &leaks));
 	words_free(&heap->words);
 	model_free(&heap->model);
-	leaks_free(&leaks);
 	return leaks;
 }
 
@@ -66,7 +68,7 @@ static uint64_t reached_from(uint64_t root)
 	struct leaks leaks;
 
 	heap_draw(&heap, "L64 L64 B64 C64 L64 T3776");
-	words_add_roots(&heap.words, &root, 1);
+	words_add_roots(&heap.words, &root, NULL, 1);
 	leaks = heap_leaks(&heap);
 	assert_int_equal(leaks.reached.bytes + leaks.definite.bytes, 3 * 64);
 	assert_count(&leaks.indirect, 0, 0);
@@ -101,7 +103,7 @@ static void test_neighbours(void **state)
 	drawn_region(&heap.model, MODEL_MAPPED, 0, BASE, "L4096", "R");
 	drawn_region(&heap.model, MODEL_MAPPED, 0, BASE + 4096, "L4096", "R");
 	words_open(&heap.words, &heap.model, LEAD);
-	words_add_roots(&heap.words, roots, 2);
+	words_add_roots(&heap.words, roots, NULL, 2);
 	leaks = heap_leaks(&heap);
 	assert_int_equal(leaks.roots, 2);
 	assert_count(&leaks.definite, 2, 8192);
@@ -123,7 +125,7 @@ static void test_contents(void **state)
 	/* At 16 and 72: of the first block; at 80 of the second, at 160 of the free one, at
 	 * 256 of the fourth. */
 	page_put(&heap, 0, 5, offsets, values);
-	words_add_roots(&heap.words, &root, 1);
+	words_add_roots(&heap.words, &root, NULL, 1);
 	leaks = heap_leaks(&heap);
 	assert_count(&leaks.reached, 3, 64 + 704 + 1024);
 	/* Of the lost ones the second leads to the large one, the fourth to one of 512. */
@@ -146,7 +148,7 @@ static void test_pages(void **state)
 	/* At its last word, which lies on the next page, and at the first of the next block. */
 	page_put(&heap, 5, 2, (const size_t[]){ 8, 16 },
 	         (const uint64_t[]){ BASE + 20672 + 32, BASE + 20736 + 32 });
-	words_add_roots(&heap.words, &root, 1);
+	words_add_roots(&heap.words, &root, NULL, 1);
 	leaks = heap_leaks(&heap);
 	assert_count(&leaks.reached, 6, 20480 + 5 * 64);
 	assert_count(&leaks.definite, 1, 64);
@@ -170,23 +172,24 @@ static void test_groups(void **state)
 	assert_count(&leaks.definite, 3, 3 * 64);
 	assert_count(&leaks.indirect, 4, 4 * 64);
 	assert_int_equal(leaks.lost_bytes, 7 * 64);
-	assert_int_equal(leaks_worst_class(&leaks), account_class_of(64));
-	assert_int_equal(leaks.classes[account_class_of(64)].sample_count, 3);
-	assert_int_equal(leaks.classes[account_class_of(64)].samples[0], BASE + LEAD);
-	assert_int_equal(leaks.classes[account_class_of(64)].samples[1], BASE + 5 * 64 + LEAD);
+	assert_int_equal(leaks.groups.count, 1);
+	assert_int_equal(leaks_group_at(&leaks, 0)->key.class, account_class_of(64));
+	assert_int_equal(leaks_group_at(&leaks, 0)->sample_count, 3);
+	assert_int_equal(leaks_group_at(&leaks, 0)->samples[0], BASE + LEAD);
+	assert_int_equal(leaks_group_at(&leaks, 0)->samples[1], BASE + 5 * 64 + LEAD);
 
 	/* One that is led to comes before the one that leads there. */
 	heap_draw(&heap, "L64 L64 T3968");
 	page_put(&heap, 0, 1, (const size_t[]){ 80 }, (const uint64_t[]){ BASE + LEAD });
 	leaks = heap_leaks(&heap);
-	assert_int_equal(leaks.classes[account_class_of(64)].sample_count, 1);
-	assert_int_equal(leaks.classes[account_class_of(64)].samples[0], BASE + 64 + LEAD);
+	assert_int_equal(leaks_group_at(&leaks, 0)->sample_count, 1);
+	assert_int_equal(leaks_group_at(&leaks, 0)->samples[0], BASE + 64 + LEAD);
 
 	/* All lead to the last one, which alone is in use. */
 	heap_draw(&heap, "L64 L64 L64 L64 L64 L64 L64 T3648");
 	page_put(&heap, 0, 7, offsets, (const uint64_t[]){ BASE + 400, BASE + 400, BASE + 400,
 	         BASE + 400, BASE + 400, BASE + 400, BASE + 400 });
-	words_add_roots(&heap.words, (const uint64_t[]){ BASE + 400 }, 1);
+	words_add_roots(&heap.words, (const uint64_t[]){ BASE + 400 }, NULL, 1);
 	leaks = heap_leaks(&heap);
 	assert_count(&leaks.definite, 6, 6 * 64);
 	assert_count(&leaks.reached, 1, 64);
@@ -216,7 +219,7 @@ static void test_long_list(void **state)
 		}
 		page_put(&heap, page, each, offsets, values);
 	}
-	words_add_roots(&heap.words, (const uint64_t[]){ BASE + 64 * (count - 10) + 32 }, 1);
+	words_add_roots(&heap.words, (const uint64_t[]){ BASE + 64 * (count - 10) + 32 }, NULL, 1);
 	leaks = heap_leaks(&heap);
 	assert_count(&leaks.reached, count - 9, 64 * (count - 9));
 	assert_count(&leaks.definite, 1, 64);
@@ -250,12 +253,74 @@ static void test_verdict(void **state)
 	assert_int_equal(verdict.kind, VERDICT_NOT_GLIBC);
 }
 
+/* Of what leads to a block one is told. */
+static void test_referrers(void **state)
+{
+	static const size_t offsets[] = { 16, 24, 32, 80 };
+	const uint64_t roots[] = { BASE + 50, BASE + LEAD, BASE + LEAD, BASE + 64 + 40 };
+	const uint64_t places[] = { 0x1000, 0x2000, 0x3000, WORDS_REGISTER | 7 };
+	struct referrer referrers[6];
+	struct heap heap;
+
+	(void)state;
+	heap_draw(&heap, "L64 L64 L64 L64 L64 B64 L64 T3648");
+	/* The first leads to the third twice and to itself, the second to the fifth, which is
+	 * also led to by a root in its middle. */
+	page_put(&heap, 0, 4, offsets, (const uint64_t[]){ BASE + 150, BASE + 128 + LEAD,
+	                                                  BASE + LEAD, BASE + 256 + LEAD });
+	words_add_roots(&heap.words, roots, places, 4);
+	drawn_finish(&heap.model);
+	assert_true(words_finish(&heap.words));
+	for (size_t i = 0; i < 6; i++) {
+		referrers[i].begin = BASE + 64 * i + LEAD;
+		referrers[i].end = referrers[i].begin + 56;
+	}
+	referrers_find(&heap.model, &heap.words, referrers, 6);
+	/* A root that leads to the begin before one that does not. */
+	assert_int_equal(referrers[0].place, 0x2000);
+	assert_int_equal(referrers[0].block, MODEL_NONE);
+	assert_int_equal(referrers[1].place, WORDS_REGISTER | 7);
+	assert_int_equal(referrers[2].place, 0);
+	assert_int_equal(referrers[2].block, 0);
+	assert_true(referrers[2].is_exact);
+	/* None. */
+	assert_int_equal(referrers[3].place, 0);
+	assert_int_equal(referrers[3].block, MODEL_NONE);
+	assert_int_equal(referrers[4].block, 1);
+	assert_int_equal(referrers[5].block, MODEL_NONE);
+	words_free(&heap.words);
+	model_free(&heap.model);
+}
+
+/* What leads to itself alone has none, and what is free leads nowhere. */
+static void test_no_referrers(void **state)
+{
+	struct referrer referrers[2] = { { .begin = BASE + LEAD, .end = BASE + LEAD + 56 },
+	                                 { .begin = BASE + 64 + LEAD, .end = BASE + 64 + LEAD + 56 } };
+	struct heap heap;
+
+	(void)state;
+	heap_draw(&heap, "L64 L64 F64 T3904");
+	page_put(&heap, 0, 2, (const size_t[]){ 16, 144 },
+	         (const uint64_t[]){ BASE + LEAD, BASE + 64 + LEAD });
+	drawn_finish(&heap.model);
+	assert_true(words_finish(&heap.words));
+	referrers_find(&heap.model, &heap.words, referrers, 2);
+	assert_int_equal(referrers[0].block, MODEL_NONE);
+	assert_int_equal(referrers[1].block, MODEL_NONE);
+	referrers_find(&heap.model, &heap.words, referrers, 0);
+	words_free(&heap.words);
+	model_free(&heap.model);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_addresses), cmocka_unit_test(test_neighbours),
 		cmocka_unit_test(test_contents), cmocka_unit_test(test_pages),
-		cmocka_unit_test(test_groups), cmocka_unit_test(test_long_list),
+		cmocka_unit_test(test_groups),
+		cmocka_unit_test(test_referrers),
+		cmocka_unit_test(test_no_referrers), cmocka_unit_test(test_long_list),
 		cmocka_unit_test(test_verdict),
 	};
 

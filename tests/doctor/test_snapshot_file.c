@@ -40,6 +40,17 @@ static struct file file_make(const void *bytes, size_t size)
 	return file;
 }
 
+/* For each block in use another, in turn. */
+static void kinds_draw(struct model *model)
+{
+	assert_true(kinds_open(&model->kinds, model->block_count));
+	assert_true(kinds_add(&model->kinds, &(struct kind){ KIND_OBJECT, "shop::item" }));
+	assert_true(kinds_add(&model->kinds, &(struct kind){ KIND_DATA, "PyUnicode_Type" }));
+	for (size_t i = 0, live = 0; i < model->block_count; i++)
+		if (model_block_state(model, i) == MODEL_LIVE)
+			model->kinds.of[i] = (uint16_t)(live++ / 2 * 3 % (KIND_PLAIN + 2));
+}
+
 static void model_draw(struct model *model)
 {
 	drawn_region(model, MODEL_HEAP, 1, BASE + 0x1000000, "I2240 L64 B8000 L48 T1888", "R");
@@ -60,6 +71,8 @@ static void model_draw(struct model *model)
 	};
 	model->audit.passed = true;
 	strcpy(model->audit.text, "all of it");
+	model->lead = 16;
+	kinds_draw(model);
 	drawn_finish(model);
 }
 
@@ -70,12 +83,12 @@ static void leaks_draw(struct patient *patient)
 	size_t live = 0;
 
 	patient->leaks_wanted = true;
-	assert_true(leaks_open(&patient->leaks, model->block_count, 16));
+	assert_true(leaks_open(&patient->leaks, model->block_count));
 	for (size_t block = 0; block < model->block_count; block++)
 		if (model_block_state(model, block) == MODEL_LIVE)
 			leaks_mark(&patient->leaks, block, (enum leaks_mark)(live++ % LEAKS_MARKS));
 	assert_int_equal(live, 5);
-	leaks_count_all(&patient->leaks, model);
+	assert_true(leaks_count_all(&patient->leaks, model));
 }
 
 static void patient_draw(struct patient *patient)
@@ -88,6 +101,11 @@ static void patient_draw(struct patient *patient)
 	};
 	model_draw(&patient->model);
 	leaks_draw(patient);
+	patient->sample_count = 2;
+	patient->samples = calloc(2, sizeof(*patient->samples));
+	assert_non_null(patient->samples);
+	patient->samples[0] = (struct patient_sample){ BASE + 48, 5, "hello" };
+	patient->samples[1] = (struct patient_sample){ BASE + 160, 0, "" };
 }
 
 /* The content of a good file: what it holds before it is compressed. */
@@ -122,7 +140,28 @@ static void assert_same_leaks(const struct leaks *left, const struct leaks *righ
 	assert_memory_equal(&left->definite, &right->definite, sizeof(left->definite));
 	assert_memory_equal(&left->indirect, &right->indirect, sizeof(left->indirect));
 	assert_int_equal(left->lost_bytes, right->lost_bytes);
-	assert_memory_equal(left->classes, right->classes, sizeof(left->classes));
+	assert_int_equal(left->groups.count, right->groups.count);
+	assert_memory_equal(left->groups.items, right->groups.items,
+	                    left->groups.count * left->groups.item_bytes);
+}
+
+static void assert_same_contents(const struct patient *left, const struct patient *right)
+{
+	const struct kinds *a = &left->model.kinds, *b = &right->model.kinds;
+
+	assert_int_equal(left->leaks_wanted, right->leaks_wanted);
+	assert_same_leaks(&left->leaks, &right->leaks);
+	assert_int_equal(left->model.lead, right->model.lead);
+	assert_int_equal(a->count, b->count);
+	for (size_t i = 0; i < a->count; i++)
+		assert_int_equal(kind_compare(&a->table[i], &b->table[i]), 0);
+	assert_int_equal(left->sample_count, right->sample_count);
+	for (size_t i = 0; i < left->sample_count; i++) {
+		assert_int_equal(left->samples[i].address, right->samples[i].address);
+		assert_int_equal(left->samples[i].size, right->samples[i].size);
+		assert_memory_equal(left->samples[i].bytes, right->samples[i].bytes,
+		                    left->samples[i].size);
+	}
 }
 
 static void assert_same(const struct patient *left, const struct patient *right)
@@ -141,8 +180,6 @@ static void assert_same(const struct patient *left, const struct patient *right)
 	assert_string_equal(left->allocator.name, right->allocator.name);
 	assert_string_equal(left->allocator.file, right->allocator.file);
 	assert_int_equal(left->allocator.is_malloc, right->allocator.is_malloc);
-	assert_int_equal(left->leaks_wanted, right->leaks_wanted);
-	assert_same_leaks(&left->leaks, &right->leaks);
 	assert_memory_equal(&a->settings, &b->settings, sizeof(a->settings));
 	assert_int_equal(a->audit.passed, b->audit.passed);
 	assert_string_equal(a->audit.text, b->audit.text);
@@ -163,9 +200,13 @@ static void assert_same(const struct patient *left, const struct patient *right)
 		assert_int_equal(one->block_count, other->block_count);
 		assert_memory_equal(a->blocks + one->first_block, b->blocks + other->first_block,
 		                    one->block_count * sizeof(*a->blocks));
+		assert_memory_equal(a->kinds.of + one->first_block,
+		                    b->kinds.of + other->first_block,
+		                    one->block_count * sizeof(*a->kinds.of));
 		assert_memory_equal(a->pages + one->first_page, b->pages + other->first_page,
 		                    model_region_pages(one));
 	}
+	assert_same_contents(left, right);
 }
 
 static void test_round_trip(void **state)
@@ -234,8 +275,8 @@ static void test_no_snapshot(void **state)
 	assert_content_refused("", 0, "too early");
 	assert_content_refused("hello", 5, "no snapshot");
 	assert_content_refused("\x1f\x8b\x08 and then nonsense", 20, "it is damaged (unknown");
-	assert_content_refused("cede-snapshot/1\n and more", 25, "(1, not 2): take it again");
-	assert_content_refused("cede-snapshot/3\n and more", 25, "(3, not 2): look for a newer");
+	assert_content_refused("cede-snapshot/2\n and more", 25, "(2, not 3): take it again");
+	assert_content_refused("cede-snapshot/4\n and more", 25, "(4, not 3): look for a newer");
 }
 
 static void test_full_disk(void **state)
@@ -292,7 +333,7 @@ static void script_numbers(struct script *script, int count)
 /* All that comes before the regions: nothing of anything, but so many arenas. */
 static struct script script_begin(size_t arenas)
 {
-	struct script script = { .bytes = "cede-snapshot/2\n", .size = FORMAT_BYTES };
+	struct script script = { .bytes = "cede-snapshot/3\n", .size = FORMAT_BYTES };
 
 	script_numbers(&script, 5 + 4 + 3);
 	script_numbers(&script, 9 + 2);
@@ -326,7 +367,8 @@ static void assert_script_refused(const struct script *script, uint64_t size, co
 	close(file.descriptor);
 }
 
-static struct script script_of_block(uint64_t begin, uint64_t bytes, unsigned state, uint8_t page)
+/* A region of one block and one page: all that comes before what blocks hold. */
+static struct script script_of_region(uint64_t begin, uint64_t bytes, unsigned state, uint8_t page)
 {
 	struct script script = script_begin(1);
 
@@ -337,25 +379,47 @@ static struct script script_of_block(uint64_t begin, uint64_t bytes, unsigned st
 	return script;
 }
 
-/* What is lost of it: so many blocks are so. */
-static void script_marks(struct script *script, unsigned mark, uint64_t blocks)
+/* No bytes before a block's memory, no names; of a block in use that it is unknown. */
+static void script_kinds(struct script *script, unsigned state)
 {
+	script_numbers(script, 2);
+	if (state != MODEL_LIVE)
+		return;
 	script_number(script, 1);
-	script_number(script, 16);
-	script_number(script, mark);
-	script_number(script, blocks);
+	script_number(script, KIND_UNKNOWN);
+}
+
+/* That nothing was looked for which is lost, and no samples. */
+static struct script script_of_block(uint64_t begin, uint64_t bytes, unsigned state, uint8_t page)
+{
+	struct script script = script_of_region(begin, bytes, state, page);
+
+	script_kinds(&script, state);
+	script_numbers(&script, 2);
+	return script;
+}
+
+/* Of a block in use what is lost of it: so many blocks are so. */
+static struct script script_of_marks(uint64_t blocks, unsigned mark)
+{
+	struct script script = script_of_region(BASE, 4096, MODEL_LIVE, MODEL_RESIDENT);
+
+	script_kinds(&script, MODEL_LIVE);
+	script_number(&script, 1);
+	script_number(&script, blocks);
+	script_number(&script, mark);
+	script_number(&script, 0);
+	return script;
 }
 
 static void test_small_script(void **state)
 {
-	struct script script = script_of_block(BASE, 4096, MODEL_LIVE, MODEL_RESIDENT);
-	struct file file;
+	struct script script = script_of_marks(1, LEAKS_INDIRECT);
+	struct file file = file_make(script.bytes, script.size);
 	struct patient patient;
 	char why[SNAPSHOT_WHY];
 
 	(void)state;
-	script_marks(&script, LEAKS_INDIRECT, 1);
-	file = file_make(script.bytes, script.size);
 	assert_true(snapshot_load(file.path, &patient, why));
 	assert_int_equal(patient.model.block_count, 1);
 	assert_true(patient.leaks_wanted);
@@ -405,26 +469,12 @@ static void test_damage(void **state)
 	assert_script_refused(&script, 0, "a block of 4096 bytes");
 	script = script_of_block(BASE, 4096, MODEL_LIVE, 4);
 	assert_script_refused(&script, 0, "page 0 of a region is 4");
-	script = script_of_block(BASE, 4096, MODEL_LIVE, 0);
-	script_marks(&script, LEAKS_MARKS, 1);
+	script = script_of_marks(1, LEAKS_MARKS);
 	assert_script_refused(&script, 0, "3, where at most 2");
-	script = script_of_block(BASE, 4096, MODEL_LIVE, 0);
-	script_marks(&script, LEAKS_DEFINITE, 0);
-	assert_script_refused(&script, 0, "no block is lost");
-	script = script_begin(1);
-	script_number(&script, 1);
-	script_region(&script, MODEL_BREAK, BASE, 2);
-	script_block(&script, 64, MODEL_LIVE);
-	script_block(&script, 64, MODEL_INTERNAL);
-	script.bytes[script.size++] = 0;
-	script_marks(&script, LEAKS_DEFINITE, 2);
-	assert_script_refused(&script, 0, "more blocks are lost");
-	script = script_of_block(BASE, 4096, MODEL_LIVE, 0);
-	script_number(&script, 2);
-	assert_script_refused(&script, 0, "2, where at most 1");
+	script = script_of_marks(0, LEAKS_DEFINITE);
+	assert_script_refused(&script, 0, "a loss of no block");
 	/* The arena counts none. */
 	script = script_of_block(BASE, 4096, MODEL_BIN, 0);
-	script_number(&script, 0);
 	assert_script_refused(&script, 0, "invariant 6");
 	script = script_begin(0);
 	script_number(&script, 1);
@@ -434,6 +484,88 @@ static void test_damage(void **state)
 	memset(script.bytes + script.size, 0xff, 20);
 	script.size += 20;
 	assert_script_refused(&script, 0, "without an end");
+}
+
+/* A name of the table, behind the number of names. */
+static void script_name(struct script *script, enum kind_form form, const char *name)
+{
+	script_number(script, form);
+	script_number(script, strlen(name));
+	memcpy(script->bytes + script->size, name, strlen(name));
+	script->size += strlen(name);
+}
+
+static void test_damaged_kinds(void **state)
+{
+	const struct script region = script_of_region(BASE, 4096, MODEL_LIVE, 0);
+	struct script script = region;
+
+	(void)state;
+	/* The lead is farther than any. */
+	script_number(&script, 4097);
+	assert_script_refused(&script, 0, "4097, where at most 4096");
+	/* Names that are not in order, or of a form that has none. */
+	script = region;
+	script_number(&script, 0);
+	script_number(&script, 2);
+	script_name(&script, KIND_OBJECT, "b");
+	script_name(&script, KIND_OBJECT, "a");
+	assert_script_refused(&script, 0, "kind 1 of blocks is out of order");
+	script = region;
+	script_number(&script, 0);
+	script_number(&script, 1);
+	script_name(&script, KIND_TEXT, "a");
+	assert_script_refused(&script, 0, "kind 0 of blocks is out of order");
+	script = region;
+	script_number(&script, 0);
+	script_number(&script, KINDS_MOST + 1);
+	assert_script_refused(&script, 0, "16385, where at most 16384");
+	/* A kind that the table has not; of no block; of more than there are. */
+	script = region;
+	script_numbers(&script, 2);
+	script_number(&script, 1);
+	script_number(&script, KIND_PLAIN);
+	assert_script_refused(&script, 0, "5, where at most 4");
+	script = region;
+	script_numbers(&script, 4);
+	assert_script_refused(&script, 0, "a kind of no block");
+	script = region;
+	script_numbers(&script, 2);
+	script_number(&script, 2);
+	assert_script_refused(&script, 0, "2, where at most 1");
+	script = script_begin(1);
+	script_number(&script, 1);
+	script_region(&script, MODEL_BREAK, BASE, 2);
+	script_block(&script, 2048, MODEL_LIVE);
+	script_block(&script, 2048, MODEL_INTERNAL);
+	script.bytes[script.size++] = MODEL_ABSENT;
+	script_numbers(&script, 2);
+	script_number(&script, 2);
+	script_number(&script, KIND_ZEROS);
+	assert_script_refused(&script, 0, "a kind of more blocks");
+}
+
+static void test_damaged_samples(void **state)
+{
+	struct script block = script_of_block(BASE, 4096, MODEL_LIVE, 0), script;
+
+	(void)state;
+	block.size--;
+	script = block;
+	script_number(&script, 1ul << 40);
+	assert_script_refused(&script, 0, "more than fits");
+	script = block;
+	script_number(&script, 1);
+	script_number(&script, BASE);
+	script_number(&script, PATIENT_SAMPLE + 1);
+	assert_script_refused(&script, 0, "65, where at most 64");
+	script = block;
+	script_number(&script, 2);
+	script_number(&script, BASE);
+	script_number(&script, 0);
+	script_number(&script, BASE);
+	script_number(&script, 0);
+	assert_script_refused(&script, 0, "sample 1 is out of order");
 }
 
 /* What a file says of names must not steer a terminal. */
@@ -484,12 +616,15 @@ static void patient_use(struct patient *patient, struct patient *good, FILE *out
 
 	assert_int_equal(model_check(&patient->model), 0);
 	patient_judge(patient, &VERDICT_LIMITS);
+	assert_true(patient_group(patient));
 	assert_int_equal(doctor_report_text(out, patient), 0);
 	assert_int_equal(doctor_report_json(out, patient), 0);
-	comparison_fill(&comparison, good, patient, &VERDICT_LIMITS);
+	assert_true(comparison_fill(&comparison, good, patient, &VERDICT_LIMITS));
 	assert_int_equal(comparison_report_text(out, &comparison), 0);
-	comparison_fill(&comparison, patient, good, &VERDICT_LIMITS);
+	compare_free(&comparison.compare);
+	assert_true(comparison_fill(&comparison, patient, good, &VERDICT_LIMITS));
 	assert_int_equal(comparison_report_json(out, &comparison), 0);
+	compare_free(&comparison.compare);
 }
 
 /* Changes a byte or some, takes bytes out or repeats some. */
@@ -592,6 +727,8 @@ int main(void)
 		cmocka_unit_test(test_small_script),
 		cmocka_unit_test(test_claims),
 		cmocka_unit_test(test_damage),
+		cmocka_unit_test(test_damaged_kinds),
+		cmocka_unit_test(test_damaged_samples),
 		cmocka_unit_test(test_escapes),
 		cmocka_unit_test(test_hindrance),
 		cmocka_unit_test(test_chance),
