@@ -292,7 +292,8 @@ class Reports(Case):
             target.go()
             core = self.gcore(target.pid)
         after, picture = self.path("after.snap"), self.path("heap.html")
-        subprocess.run([COMMAND, "snapshot", "--core", core, "-o", after], check=True)
+        subprocess.run([COMMAND, "snapshot", "--contents", "--core", core, "-o", after],
+                       check=True)
         direct, loaded = self.findings(core), support.findings(COMMAND, after, "--file")
         for found in (direct, loaded):
             # A snapshot has no files and no signal.
