@@ -61,7 +61,7 @@ struct patient {
 	struct patient_sample *samples;   /* of a file that has some, ascending; else NULL */
 	size_t sample_count;
 	bool is_open;
-	struct memory memory;         /* with its core, if it is one's, while it is open: what lost blocks hold */
+	struct memory memory;         /* while it is open: what lost blocks hold; has the core */
 };
 
 /* The process id that is a command's only argument.  Returns COMMAND_OK, or what

@@ -100,6 +100,9 @@ void doctor_core_text(FILE *out, const struct patient *patient)
 	if (zero_bytes(&patient->model))
 		fprintf(out, "Pages of zeros count as not resident, as this core does not tell: %s of the "
 		        "heap.\n", amount(zero_bytes(&patient->model)).text);
+	if (core && core->pages_told)
+		fputs("Holes in the file count as pages that were not resident: right, if the kernel wrote "
+		      "it and\nnobody made it sparse again. ", out);
 	fputs("Of files it tells what was written to.\n", out);
 	if (core) {
 		files_print(out, core, CORE_FILE_MISSING, "Not here, so not looked into (--sysroot, --exe): ");

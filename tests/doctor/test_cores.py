@@ -198,10 +198,12 @@ class Agreement(Case):
                 self.examine(target)
 
     def test_leaks(self):
-        for arguments in (("planted", 2000, 7), ("threads", 4), ("groups", 1000), ("dead",), ("places",)):
+        for arguments in (("planted", 2000, 7), ("threads", 4), ("groups", 1000), ("dead",),
+                          ("places",)):
             with self.subTest(arguments), self.target(*arguments, program=LEAKER) as target:
                 live = support.findings(COMMAND, target.pid, "--leaks")
-                self.assertEqual(live["leaks"]["definite"]["blocks"], target.info.get("blocks", 0))
+                self.assertEqual(live["leaks"]["definite"]["blocks"],
+                                 target.info.get("blocks", 0))
                 found = self.findings(self.gcore(target.pid), "--leaks")
                 self.assertEqual(found["leaks"], live["leaks"])
                 if not kernel_refusal():
@@ -226,6 +228,7 @@ class Reports(Case):
         self.assertRegex(result.stdout,
                          r"ended by signal 11 \(Segmentation fault\) in libc.*, thread %d\.\n"
                          % target.pid)
+        self.assertIn("Holes in the file count as pages that were not resident", result.stdout)
         self.assertNotIn("Pages of zeros", result.stdout)
         self.assertNotIn("stopped", result.stdout)
 
