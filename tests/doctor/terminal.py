@@ -13,10 +13,12 @@ class Terminal:
     def __init__(self, columns=100, lines=30, **settings):
         self.folder = tempfile.TemporaryDirectory()
         self.environment = {**os.environ, "LC_ALL": "C.UTF-8", "TERM": "xterm-256color",
-                            "PS1": "$ ", **settings}
+                            **settings}
         # A shell that edits its line would change how the terminal treats it.
         self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(lines),
                   "-c", self.folder.name, "exec bash --norc --noprofile --noediting")
+        # The terminal is not set up before the shell is there.
+        self.comes_to(str.strip)
 
     def __enter__(self):
         return self

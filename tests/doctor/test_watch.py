@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import unittest
 
 import support
@@ -53,6 +54,14 @@ class Screen(unittest.TestCase):
         found = subprocess.run(["pgrep", "-f", f"^{re.escape(COMMAND)} watch.* {target.pid}$"],
                                capture_output=True, text=True, check=True).stdout
         return int(found)
+
+    def wait_for_tracer(self, pid):
+        deadline = time.monotonic() + 60
+        tracer = 0
+        while not tracer:
+            self.assertLess(time.monotonic(), deadline)
+            with open(f"/proc/{pid}/status") as status:
+                tracer = int(re.search(r"TracerPid:\t(\d+)", status.read())[1])
 
     def row(self, screen, name):
         """The megabytes, and what is said of them."""
@@ -129,8 +138,8 @@ class Screen(unittest.TestCase):
             terminal.press("p")
             terminal.shows("PAUSED")
             looks = self.looks(terminal)
-            time = terminal.screen()[0].split("watched for ")[1][:7]
-            terminal.comes_to(lambda text: "watched for " + time not in text)
+            clock = terminal.screen()[0].split("watched for ")[1][:7]
+            terminal.comes_to(lambda text: "watched for " + clock not in text)
             self.assertEqual(self.looks(terminal), looks)
             terminal.press("p")
             terminal.comes_to(lambda text: "PAUSED" not in text)
@@ -184,8 +193,13 @@ class Screen(unittest.TestCase):
         """A look that fails is said on the screen, which goes on."""
         with retaining() as target, Terminal() as terminal:
             self.start(terminal, target, "--interval", 0.1)
+            # Or a look would be in the tracer's way.
+            terminal.press("p")
+            terminal.shows("PAUSED")
             with subprocess.Popen(["strace", "-qq", "-o", "/dev/null", "-p", str(target.pid)],
                                   stderr=subprocess.DEVNULL) as tracer:
+                self.wait_for_tracer(target.pid)
+                terminal.press("p")
                 screen = terminal.shows("is traced by process")
                 self.assertGreater(self.row(screen, "free, whole")[0], 100)
                 tracer.terminate()
@@ -234,8 +248,8 @@ class Lines(unittest.TestCase):
         _, *looks, last = result.stdout.splitlines()
         self.assertEqual(len(looks), 2)
         for look in looks:
-            time, resident, live, whole, shared, _, verdict, *_ = look.split()
-            self.assertRegex(time, r"^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+            taken, resident, live, whole, shared, _, verdict, *_ = look.split()
+            self.assertRegex(taken, r"^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
             self.assertEqual(float(resident), round(found["resident"]["process_bytes"] / 1e6, 1))
             for figure, value in zip((live, whole, shared), ROWS.values()):
                 self.assertEqual(float(figure), round(value(found) / 1e6, 1))
