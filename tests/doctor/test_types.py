@@ -6,6 +6,7 @@
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -107,6 +108,22 @@ class Live(Case):
                      if kind == "object"}
         for name in names:
             self.assertIn(name, found)
+
+    def test_core(self):
+        """In a core as in the process, what leads to blocks too."""
+        if not shutil.which("gcore"):
+            self.skipTest("no gcore here (Debian's package gdb)")
+        with tempfile.TemporaryDirectory() as folder, Target(self.stripped()) as target:
+            subprocess.run(["gcore", "-o", os.path.join(folder, "core"), str(target.pid)],
+                           stdin=subprocess.DEVNULL, capture_output=True, check=True)
+            live = self.groups(target.pid, "--leaks")["groups"]
+            core = support.findings(COMMAND, os.path.join(folder, f"core.{target.pid}"),
+                                    "--leaks", "--core")["groups"]
+        self.assertEqual(kinds_of(core).keys(), kinds_of(live).keys())
+        for key, group in kinds_of(live).items():
+            self.assertEqual(kinds_of(core)[key]["live_blocks"], group["live_blocks"])
+            self.assertEqual(kinds_of(core)[key]["samples"][0].get("referrer"),
+                             group["samples"][0].get("referrer"))
 
     def test_pins(self):
         with Target(self.stripped()) as target:
