@@ -161,6 +161,7 @@ static int threads_stop(struct stop *stop, pid_t pid)
 
 int stop_begin(struct stop *stop, const struct memory *memory)
 {
+	sigset_t keys;
 	int error;
 
 	*stop = (struct stop){ .for_good = memory->core };
@@ -168,6 +169,9 @@ int stop_begin(struct stop *stop, const struct memory *memory)
 		stop->threads = core_threads(memory->core, &stop->count);
 		return stop->threads ? 0 : ENOMEM;
 	}
+	sigemptyset(&keys);
+	sigaddset(&keys, SIGTSTP);
+	pthread_sigmask(SIG_BLOCK, &keys, &stop->mask);
 	error = threads_stop(stop, memory->pid);
 	if (error)
 		stop_end(stop);
@@ -222,6 +226,8 @@ void stop_end(struct stop *stop)
 
 		ptrace(PTRACE_DETACH, stop->threads[i].id, NULL, (void *)signal);
 	}
+	if (!stop->for_good)
+		pthread_sigmask(SIG_SETMASK, &stop->mask, NULL);
 	free(stop->threads);
 	*stop = (struct stop){ 0 };
 }

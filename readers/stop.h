@@ -11,6 +11,7 @@
 #ifndef CEDE_READERS_STOP_H
 #define CEDE_READERS_STOP_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -33,12 +34,16 @@ struct stop {
 	struct stop_thread *threads;
 	size_t count;
 	bool for_good;           /* a core's: whatever they were in the middle of stays so */
+	sigset_t mask;           /* of the caller, before */
 };
 
 /*
  * Returns 0, or the errno: ESRCH no such process, EPERM not ours to stop or another
  * one traces it, ETIMEDOUT a thread sits in a call that nothing interrupts (then
  * all go on as before), ENOMEM.  The threads of a core stand still already.
+ *
+ * Ctrl-Z has to wait until stop_end: were the caller stopped meanwhile, the process would
+ * wait with it.  SIGSTOP cannot be made to.
  */
 int stop_begin(struct stop *stop, const struct memory *memory);
 void stop_end(struct stop *stop);

@@ -68,17 +68,11 @@ static void patient_show(struct look *look, struct patient *patient,
 static int patient_look(struct look *look, pid_t pid, const struct verdict_limits *limits)
 {
 	struct patient *patient = malloc(sizeof(*patient));
-	sigset_t stops, earlier;
 	int result;
 
 	if (!patient)
 		return command_fail("out of memory");
-	/* Were this process stopped by Ctrl-Z now, the other would wait with it. */
-	sigemptyset(&stops);
-	sigaddset(&stops, SIGTSTP);
-	sigprocmask(SIG_BLOCK, &stops, &earlier);
 	result = patient_examine(patient, pid, false);
-	sigprocmask(SIG_SETMASK, &earlier, NULL);
 	if (result == COMMAND_OK)
 		patient_show(look, patient, limits);
 	patient_discharge(patient);
