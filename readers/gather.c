@@ -4,11 +4,11 @@
 #include <string.h>
 
 #include "readers/ranges.h"
+#include "readers/stack.h"
 
 #define BUFFER_PAGES 64
 #define RED_ZONE 128               /* below the stack pointer, but in use */
 #define REGISTER_WORDS 4096
-#define DESCRIPTOR_WORDS 512       /* of a thread, from its pointer up */
 
 /* Addresses whose higher bits may be a heap's: 1 GiB for each bit. */
 #define COARSE_SHIFT 30
@@ -271,39 +271,11 @@ static void foreign_gather(struct work *work, const struct model_region *region)
 
 /* --- what is no root --- */
 
-/*
- * Where a thread's stack begins, or 0.  Its descriptor, which lies above the stack in
- * the same memory, tells the whole's begin and size; its fields move from version to
- * version, but no other two words fit.
- */
-static uint64_t stack_begin(const struct work *work, const struct stop_thread *thread)
-{
-	uint64_t words[DESCRIPTOR_WORDS], tp = thread->thread_pointer;
-	const struct memory_mapping *mapping =
-		memory_mapping_at(work->gather->memory, thread->stack_pointer);
-	size_t count;
-
-	if (mapping && mapping->kind == MEMORY_STACK)
-		return mapping->begin;
-	if (tp % 8 || tp <= thread->stack_pointer)
-		return 0;
-	count = memory_read_some(work->gather->memory, tp, words, sizeof(words)) / sizeof(*words);
-	for (size_t i = 0; i + 1 < count; i++) {
-		uint64_t begin = words[i], size = words[i + 1];
-
-		if (begin % MEMORY_PAGE == 0 && size % MEMORY_PAGE == 0 &&
-		    begin <= thread->stack_pointer && size < MEMORY_END && begin + size > tp &&
-		    begin + size - tp <= sizeof(words) + MEMORY_PAGE)
-			return begin;
-	}
-	return 0;
-}
-
 /* What a stack held below its pointer is over, unless another thread is there. */
 static struct range stack_hole(const struct work *work, const struct stop_thread *thread)
 {
 	const struct stop *stop = work->gather->stop;
-	struct range hole = { stack_begin(work, thread), thread->stack_pointer - RED_ZONE };
+	struct range hole = { stack_begin(work->gather->memory, thread), thread->stack_pointer - RED_ZONE };
 
 	if (!hole.begin || hole.begin >= hole.end)
 		return (struct range){ 0, 0 };
