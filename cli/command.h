@@ -34,6 +34,7 @@ extern const struct command command_run;
 extern const struct command command_doctor;
 extern const struct command command_snapshot;
 extern const struct command command_map;
+extern const struct command command_trim;
 extern const struct command command_lab;
 extern const struct command command_stats;
 extern const struct command command_watch;

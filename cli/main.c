@@ -12,6 +12,7 @@ static const struct command *const commands[] = {
 	&command_watch,
 	&command_snapshot,
 	&command_map,
+	&command_trim,
 	&command_lab,
 	&command_stats,
 };

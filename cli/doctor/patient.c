@@ -32,7 +32,7 @@ static int tracer_of(pid_t pid)
 	return tracer;
 }
 
-static int errno_fail(pid_t pid, int error)
+int patient_fail(pid_t pid, int error)
 {
 	int tracer = error == EPERM ? tracer_of(pid) : 0;
 	char why[400];
@@ -76,7 +76,7 @@ static int outcome_fail(const struct patient *patient)
 	default:
 		if (patient->memory.core)
 			return command_fail("%s: %s", patient->what, strerror(patient->reading.error));
-		return errno_fail(patient->pid, patient->reading.error);
+		return patient_fail(patient->pid, patient->reading.error);
 	}
 }
 
@@ -185,7 +185,7 @@ int patient_examine(struct patient *patient, pid_t pid, bool leaks)
 	snprintf(patient->what, sizeof(patient->what), "process %d", pid);
 	error = memory_open(&patient->memory, pid);
 	if (error)
-		return errno_fail(pid, error);
+		return patient_fail(pid, error);
 	patient->is_open = true;
 	patient_name_read(pid, patient->name, sizeof(patient->name));
 	if (allocator_word_bits(&patient->memory) == 32)

@@ -100,6 +100,9 @@ uint64_t patient_now(void);
 /* Finds what pins.  Returns false when memory ran out. */
 bool patient_group(struct patient *patient);
 
+/* Says why a process could not be stopped or read, by errno, and returns COMMAND_FAILED. */
+int patient_fail(pid_t pid, int error);
+
 /* Leaves printable characters: what others wrote must not steer a terminal. */
 void patient_text_clean(char *text);
 

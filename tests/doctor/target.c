@@ -368,6 +368,9 @@ static const struct {
 	{ "chance", chance }, { "orphan", orphan }, { "waiting", waiting }, { "shape", shape },
 	{ "churn", churn }, { "broken", broken }, { "hidden", hidden }, { "mappings", mappings },
 	{ "impostor", impostor }, { "crowd", crowd }, { "execs", execs }, { "forks", forks }, { "shared", shared },
+	{ "churn", churn }, { "broken", broken },
+	{ "waits", waits }, { "handler", handler }, { "coroutine", coroutine }, { "small", small },
+	{ "confined", confined }, { "guarding", guarding },
 };
 
 int main(int argc, char **argv)

@@ -40,5 +40,11 @@ void crowd(const long *numbers);
 void execs(const long *numbers);
 void forks(const long *numbers);
 void shared(const long *numbers);
+void waits(const long *numbers);
+void handler(const long *numbers);
+void coroutine(const long *numbers);
+void small(const long *numbers);
+void confined(const long *numbers);
+void guarding(const long *numbers);
 
 #endif

@@ -31,6 +31,7 @@ MAY_INCLUDE = {
 OUTER_MAY_INCLUDE = {
     "model": {"model"},
     "readers": {"model", "readers", "cede"},
+    "inject": {"model", "readers", "inject"},
     "doctor": {"model", "doctor"},
 }
 

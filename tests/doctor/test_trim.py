@@ -1,0 +1,440 @@
+"""cede trim: as much goes back as was predicted, the process notices nothing else, and is
+left as it is wherever a call could harm it.
+
+    test_trim.py COMMAND TARGET [CASE ...]
+"""
+
+import json
+import os
+import pty
+import pwd
+import random
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+import support
+from support import PAGE, Target
+
+COMMAND = TARGET = STATIC_TARGET = None
+CYCLES = 10
+LIBRARIES = "/usr/lib/x86_64-linux-gnu/"
+NOBODY = pwd.getpwnam("nobody").pw_uid
+WAIT4, RESTART_SYSCALL = 61, 219
+NO_CACHE = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+
+
+def trim(*arguments, **how):
+    return subprocess.run([COMMAND, "trim", *map(str, arguments)], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=120, **how)
+
+
+def call_of(pid):
+    """The number of the system call that it waits in, or None."""
+    try:
+        with open(f"/proc/{pid}/syscall") as file:
+            word = file.read().split()[0]
+    except (OSError, IndexError):
+        return None
+    return None if word == "running" else int(word)
+
+
+class Case(unittest.TestCase):
+    def assert_hindered(self, result, *words):
+        self.assertEqual((result.returncode, result.stdout), (1, ""), result)
+        self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
+        for word in ("was left as it is", *words):
+            self.assertIn(word, result.stderr)
+
+    def trim(self, target):
+        """Trims, and tells what is told; it must be what was predicted, to the page."""
+        arenas = len(support.findings(COMMAND, target.pid)["arenas"])
+        result = trim("--yes", "--json", target.pid)
+        self.assertEqual((result.returncode, result.stderr), (0, ""), result)
+        told = json.loads(result.stdout)
+        self.assertEqual(told["schema"], "cede-trim/1")
+        self.assertLessEqual(abs(told["predicted_bytes"] - told["given_bytes"]), arenas * PAGE)
+        self.assertEqual(told["given_bytes"], told["before_bytes"] - told["after_bytes"])
+        return told
+
+
+class Trims(Case):
+    """What goes back, at each place of a heap."""
+
+    def steps(self, *arguments, steps, **settings):
+        with Target(TARGET, *arguments, **settings) as target:
+            for _ in range(steps):
+                target.go()
+            first = self.trim(target)
+            before = dict(target.info)
+            target.send(b"i")
+            target.read_step()
+            for name in ("uordblks", "hblks", "hblkhd"):
+                self.assertEqual(target.info[name], before[name], name)
+            # A second time nothing is left.
+            again = support.findings(COMMAND, target.pid)["trim"]["bytes"]
+            self.assertLessEqual(again, PAGE)
+            return first
+
+    def test_list(self):
+        self.assertGreater(self.steps("list", 10000, steps=2, **NO_CACHE)["given_bytes"],
+                           614000000)
+        self.assertGreater(self.steps("list", 10000, steps=3, **NO_CACHE)["given_bytes"],
+                           614000000 if self.has_fast_bins() else 0)
+
+    def has_fast_bins(self):
+        with Target(TARGET, "list", 1) as target:
+            version = support.findings(COMMAND, target.pid)["reading"]["glibc"]
+        return tuple(map(int, version.split("."))) < (2, 43)
+
+    def test_list_cached(self):
+        self.steps("list", 2000, steps=3)
+
+    def test_pin(self):
+        self.steps("pin", 65536, steps=2, **NO_CACHE)
+
+    def test_blocks(self):
+        for size in (100, 120, 121, 500, 1024, 10240):
+            with self.subTest(size):
+                self.steps("blocks", size, 64 << 20, steps=2)
+
+    def test_threads(self):
+        for threads in (1, 4, 16):
+            for steps in (0, 1):
+                with self.subTest(threads, steps=steps):
+                    self.steps("threads", threads, 40000, steps=steps)
+
+    def test_foreign_and_blocked(self):
+        self.steps("foreign", 3, 0x21, steps=1)
+        self.steps("blocked", 1, 1, steps=1)
+
+    def test_static(self):
+        with Target(STATIC_TARGET, "list", 2000) as target:
+            target.go()
+            target.go()
+            self.assertGreater(self.trim(target)["given_bytes"], 122000000)
+            target.go()
+
+    def test_nothing(self):
+        with Target(TARGET, "list", 10) as target:
+            self.assertIn("would give nothing back", trim("--yes", target.pid).stdout)
+            self.assertEqual(self.trim(target)["stops"], 0)
+
+    def test_text(self):
+        with Target(TARGET, "list", 2000) as target:
+            target.go()
+            target.go()
+            result = trim("--yes", target.pid)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertRegex(result.stdout, r"gave back 122\.\d MB \(122\d{6} bytes; predicted 122\d{6}")
+        self.assertRegex(result.stdout, r"It stood still for \d+\.\d ms")
+
+
+class Waits(Case):
+    """What a thread that made the call finds where it waits."""
+
+    READ, POLL, PPOLL, EPOLL, SUSPEND, SLEEP, FUTEX = range(7)
+    EINTR, ETIMEDOUT = -4, -110
+
+    def came(self, target):
+        word, *values = target.line()
+        self.assertEqual(word, "came")
+        return support.numbers(values)
+
+    def waits_in(self, target, *numbers):
+        deadline = time.monotonic() + 30
+        while call_of(target.pid) not in numbers:
+            self.assertLess(time.monotonic(), deadline, f"not in {numbers}")
+
+    def check(self, kind, number, result, *, seconds=0, locked=0, end=None):
+        with Target(TARGET, "waits", kind, 1000 * seconds, locked) as target:
+            for _ in range(3):
+                self.waits_in(target, number)
+                told = trim("--yes", target.pid)
+                self.assertEqual((told.returncode, told.stderr), (0, ""))
+                if kind in (self.POLL, self.SLEEP):
+                    # The wait goes on as it was; it does not begin again.
+                    self.waits_in(target, RESTART_SYSCALL)
+                if end:
+                    os.kill(target.pid, end)
+                target.send(b"x")
+                came = self.came(target)
+                came.pop("handled")
+                self.assertEqual(came, dict(result=result, bad=0, changed=0))
+                target.read_step()
+
+    def test_read(self):
+        self.check(self.READ, 0, 1)
+
+    def test_poll(self):
+        self.check(self.POLL, 7, 1)
+
+    def test_ppoll(self):
+        self.check(self.PPOLL, 271, 1)
+
+    def test_epoll(self):
+        """Linux does not restart it, whoever interrupts."""
+        self.check(self.EPOLL, 232, self.EINTR)
+
+    def test_suspend(self):
+        self.check(self.SUSPEND, 130, self.EINTR, end=signal.SIGUSR1)
+
+    def test_sleep(self):
+        self.check(self.SLEEP, 35, 0, seconds=3)
+
+    def test_futex(self):
+        self.check(self.FUTEX, 202, self.ETIMEDOUT, seconds=3)
+
+    def test_errno_stays(self):
+        """Of memory that is locked nothing goes, and malloc_trim's errno is not the thread's."""
+        with Target(TARGET, "waits", self.READ, 0, 1) as target:
+            self.waits_in(target, 0)
+            result = json.loads(trim("--yes", "--json", target.pid).stdout)
+            self.assertLess(result["given_bytes"], result["predicted_bytes"] / 2)
+            target.send(b"x")
+            self.assertEqual(self.came(target), dict(result=1, bad=0, changed=0, handled=0))
+
+    def test_signals_wait(self):
+        """Those that come meanwhile come afterwards: to handlers, and to stop it."""
+        with Target(TARGET, "waits", self.SLEEP, 2000) as target:
+            self.waits_in(target, 35)
+            command = subprocess.Popen([COMMAND, "trim", "--yes", str(target.pid)],
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            while command.poll() is None and call_of(command.pid) != WAIT4:
+                pass
+            os.kill(target.pid, signal.SIGUSR1)
+            self.assertEqual(command.wait(), 0, command.communicate())
+            target.send(b"x")
+            self.assertEqual(self.came(target), dict(result=self.EINTR, bad=0, changed=0,
+                                                     handled=1))
+            target.read_step()
+            self.waits_in(target, 35)
+            command = subprocess.Popen([COMMAND, "trim", "--yes", str(target.pid)],
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            while command.poll() is None and call_of(command.pid) != WAIT4:
+                pass
+            os.kill(target.pid, signal.SIGSTOP)
+            self.assertEqual(command.wait(), 0, command.communicate())
+            target.comes_to("T")
+            os.kill(target.pid, signal.SIGCONT)
+            target.send(b"x")
+            self.assertEqual(self.came(target), dict(result=0, bad=0, changed=0, handled=1))
+
+    def test_command_killed(self):
+        """In the middle of the call, wherever: the thread finishes it, and goes on."""
+        chance = random.Random(7)
+        for kind, number, result in ((self.READ, 0, 1), (self.POLL, 7, 1), (self.PPOLL, 271, 1),
+                                     (self.SLEEP, 35, 0), (self.FUTEX, 202, self.ETIMEDOUT)):
+            killed = 0
+            with self.subTest(kind), Target(TARGET, "waits", kind, 200) as target:
+                for _ in range(CYCLES):
+                    self.waits_in(target, number)
+                    command = subprocess.Popen([COMMAND, "trim", "--yes", str(target.pid)],
+                                               stdout=subprocess.DEVNULL,
+                                               stderr=subprocess.DEVNULL)
+                    while command.poll() is None and call_of(command.pid) != WAIT4:
+                        pass
+                    time.sleep(chance.random() ** 3 * 0.05)
+                    command.kill()
+                    killed += command.wait() == -signal.SIGKILL
+                    target.send(b"x")
+                    self.assertEqual(self.came(target), dict(result=result, bad=0, changed=0,
+                                                             handled=0))
+                    target.read_step()
+            self.assertGreater(killed, CYCLES / 4)
+
+
+class Hindered(Case):
+    """Where nothing is done."""
+
+    def test_inside_malloc(self):
+        """A handler that interrupted malloc, and waits; on either stack."""
+        for own_stack, word in ((0, "inside malloc"), (1, "stacks of their own making")):
+            with self.subTest(word), Target(TARGET, "handler", own_stack) as target:
+                self.assertEqual(target.step, "inside")
+                self.assert_hindered(trim("--yes", target.pid), word)
+                target.send(b"g")
+                self.assertEqual(target.line(), ["went", "changed=0"])
+                target.read_step()
+                self.assertGreater(self.trim(target)["given_bytes"], 1000000)
+
+    def test_coroutine(self):
+        with Target(TARGET, "coroutine") as target:
+            self.assert_hindered(trim("--yes", target.pid), "stacks of their own making")
+            target.go()
+            self.trim(target)
+
+    def test_small_stack(self):
+        with Target(TARGET, "small", 16384) as target:
+            self.assert_hindered(trim("--yes", target.pid), "too little room")
+        with Target(TARGET, "small", 65536) as target:
+            self.trim(target)
+
+    def test_stopped(self):
+        with Target(TARGET, "pin", 5000) as target:
+            target.go()
+            target.go()
+            os.kill(target.pid, signal.SIGSTOP)
+            target.comes_to("T")
+            self.assert_hindered(trim("--yes", target.pid), "SIGCONT")
+            target.comes_to("T")
+            os.kill(target.pid, signal.SIGCONT)
+            self.trim(target)
+
+    def test_strict(self):
+        with Target(TARGET, "confined", 1) as target:
+            self.assert_hindered(trim("--yes", target.pid), "seccomp allows")
+            target.send(b"i")
+            target.read_step()
+
+    def test_filtered(self):
+        """By a filter that would kill: put off by who may, else left alone."""
+        with Target(TARGET, "confined", 2) as target:
+            if os.geteuid() == 0:
+                self.trim(target)
+            else:
+                self.assert_hindered(trim("--yes", target.pid), "CAP_SYS_ADMIN")
+            target.send(b"i")
+            target.read_step()
+
+    @unittest.skipIf(os.geteuid(), "needs root")
+    def test_filtered_by_another_user(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)
+            copies = [os.path.join(folder, name) for name in ("target", "cede")]
+            for copy, original in zip(copies, (TARGET, COMMAND)):
+                subprocess.run(["cp", original, copy], check=True)
+            with Target(copies[0], "confined", 2,
+                        prepare=lambda: os.setuid(NOBODY)) as target:
+                result = subprocess.run([copies[1], "trim", "--yes", str(target.pid)],
+                                        capture_output=True, text=True, user=NOBODY)
+                self.assert_hindered(result, "CAP_SYS_ADMIN")
+                target.send(b"i")
+                target.read_step()
+
+    def test_never_waits(self):
+        with Target(TARGET, "guarding", 0) as target:
+            result = trim("--yes", target.pid)
+            self.assertEqual(result.returncode, 1, result)
+            self.assertRegex(result.stderr, "never wait|in the middle of changing")
+
+    @unittest.skipIf(os.geteuid(), "needs root")
+    def test_of_another_user(self):
+        with Target(TARGET, "list", 10) as target:
+            result = trim("--yes", target.pid, user=NOBODY)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("belongs to another user (root)", result.stderr)
+
+    def test_other_allocators(self):
+        for name, library in (("jemalloc", "libjemalloc.so.2"), ("mimalloc", "libmimalloc.so.2.0"),
+                              ("tcmalloc", "libtcmalloc_minimal.so.4")):
+            if not os.path.exists(LIBRARIES + library):
+                continue
+            with self.subTest(name), \
+                    Target(TARGET, "list", 10, LD_PRELOAD=LIBRARIES + library) as target:
+                result = trim("--yes", target.pid)
+                self.assertEqual((result.returncode, result.stdout), (13, ""))
+                self.assertIn(f"runs on {name}", result.stderr)
+
+
+class Asks(Case):
+    def asked(self, pid, answer):
+        """On a terminal: what it asks there, and the result."""
+        master, terminal = pty.openpty()
+        command = subprocess.Popen([COMMAND, "trim", str(pid)], stdin=terminal, stderr=terminal,
+                                   stdout=subprocess.PIPE, text=True)
+        os.close(terminal)
+        question = ""
+        while "[y/N]" not in question and select.select([master], [], [], 30)[0]:
+            question += os.read(master, 4096).decode()
+        os.write(master, answer)
+        output = command.communicate()[0]
+        os.close(master)
+        return question, command.returncode, output
+
+    def test_on_a_terminal(self):
+        with Target(TARGET, "pin", 5000) as target:
+            target.go()
+            target.go()
+            for answer in (b"\n", b"n\n", b"\x04"):
+                question, status, output = self.asked(target.pid, answer)
+                self.assertIn("malloc_trim(0) gives back 2", question)
+                self.assertEqual((status, output), (1, ""))
+            self.assertGreater(support.findings(COMMAND, target.pid)["trim"]["bytes"], 20000000)
+            question, status, output = self.asked(target.pid, b"y\n")
+            self.assertEqual(status, 0)
+            self.assertIn("gave back 2", output)
+
+    def test_wrong_usage(self):
+        for arguments in ([], ["x"], ["--yes"], ["--yes", "1", "2"], ["--nonsense", "1"]):
+            with self.subTest(arguments):
+                result = trim(*arguments)
+                self.assertEqual((result.returncode, result.stdout), (2, ""))
+        result = trim(os.getppid())
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("--yes", result.stderr)
+
+    def test_help(self):
+        result = trim("--help")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        for word in ("--yes", "--json", "Exit status", "PID"):
+            self.assertIn(word, result.stdout)
+
+
+class Churning(Case):
+    """Threads that change the heap all the time, and look after their blocks."""
+
+    def turns(self, target):
+        target.send(b"?")
+        words = target.line()
+        self.assertEqual(words[2], "0", "blocks changed")
+        return int(words[1])
+
+    def assert_goes_on(self, target):
+        with open(f"/proc/{target.pid}/status") as status:
+            self.assertIn("TracerPid:\t0\n", list(status))
+        before, deadline = self.turns(target), time.monotonic() + 60
+        while self.turns(target) == before:
+            self.assertLess(time.monotonic(), deadline, "a thread stands still")
+
+    def test_trims(self):
+        done = 0
+        with Target(TARGET, "guarding", 6) as target:
+            for _ in range(CYCLES):
+                result = trim("--yes", target.pid)
+                if result.returncode == 1:
+                    self.assertRegex(result.stderr, "was left as it is|in the middle of changing")
+                else:
+                    self.assertEqual((result.returncode, result.stderr), (0, ""))
+                    done += "gave back" in result.stdout
+                self.assert_goes_on(target)
+        print(f"{done} of {CYCLES} done", file=sys.stderr)
+        self.assertGreater(done, CYCLES / 4)
+
+    def test_command_killed(self):
+        chance = random.Random(5)
+        with Target(TARGET, "guarding", 6) as target:
+            for _ in range(CYCLES):
+                command = subprocess.Popen([COMMAND, "trim", "--yes", str(target.pid)],
+                                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                time.sleep(chance.random() * 0.05)
+                command.send_signal(chance.choice(
+                    [signal.SIGKILL, signal.SIGINT, signal.SIGTERM]))
+                command.wait()
+                self.assert_goes_on(target)
+
+
+def main():
+    global COMMAND, TARGET, STATIC_TARGET, CYCLES
+    COMMAND, TARGET = (os.path.abspath(path) for path in sys.argv[1:3])
+    STATIC_TARGET = os.environ.get("DOCTOR_STATIC_TARGET")
+    CYCLES = int(os.environ.get("CYCLES", CYCLES))
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
+
+
+if __name__ == "__main__":
+    main()
