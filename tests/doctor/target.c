@@ -369,7 +369,8 @@ static const struct {
 	{ "churn", churn }, { "broken", broken }, { "hidden", hidden }, { "mappings", mappings },
 	{ "impostor", impostor }, { "crowd", crowd }, { "execs", execs }, { "forks", forks }, { "shared", shared },
 	{ "churn", churn }, { "broken", broken },
-	{ "waits", waits }, { "handler", handler }, { "coroutine", coroutine }, { "small", small },
+	{ "remains", remains }, { "waits", waits }, { "handler", handler },
+	{ "coroutine", coroutine }, { "small", small },
 	{ "confined", confined }, { "guarding", guarding },
 };
 

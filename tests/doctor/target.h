@@ -40,6 +40,7 @@ void crowd(const long *numbers);
 void execs(const long *numbers);
 void forks(const long *numbers);
 void shared(const long *numbers);
+void remains(const long *numbers);
 void waits(const long *numbers);
 void handler(const long *numbers);
 void coroutine(const long *numbers);
