@@ -12,7 +12,9 @@
 #include "doctor/patient.h"
 #include "doctor/trim.h"
 #include "doctor/words.h"
+#include "inject/purger.h"
 #include "inject/trim.h"
+#include "readers/cede_stats.h"
 
 #define TRIM_NOT_GLIBC 13
 
@@ -23,39 +25,53 @@ struct trim_options {
 static const char trim_about[] =
 	"Makes a live process that runs on glibc's malloc call malloc_trim(0), once, at a moment\n"
 	"when that cannot harm it; first it says what that gives back, and asks.  All threads\n"
-	"wait meanwhile; whatever happens to this command, they go on.\n\n"
+	"wait meanwhile; whatever happens to this command, they go on.  A process on cede is\n"
+	"asked to give back by itself.\n\n"
 	"Exit status: 0 done (or nothing to give back), 1 it gave up and says why, 2 it was called\n"
-	"wrongly, 13 the process does not run on glibc's malloc.\n\n"
+	"wrongly, 13 the process runs on another malloc.\n\n"
 	"  cede trim $(pidof server)\n"
 	"  cede trim --yes --json $(pidof server) | jq .given_bytes\n";
 
+/* What is to be done to a process, and what came of it. */
+struct job {
+	const struct patient *patient;
+	const char *what;            /* "malloc_trim(0)", or who does it */
+	uint64_t predicted_bytes;
+	struct trim_report report;
+	enum trim_outcome outcome;
+};
+
 /* --- to ask --- */
 
-static bool is_agreed(const struct patient *patient, const struct trim *trim)
+static bool is_agreed(const struct job *job)
 {
+	size_t threads = job->patient->reading.threads;
 	char answer[16] = "";
 
-	fprintf(stderr, "%s (%d): malloc_trim(0) gives back %s (%" PRIu64 " bytes).\n"
-	        "One of its %zu thread%s is made to call it while all wait, for about %s.\n"
-	        "Go on? [y/N] ", patient->name, patient->pid, amount(trim->bytes).text, trim->bytes,
-	        patient->reading.threads, plural(patient->reading.threads),
-	        trim->bytes < 1000000000 ? "a tenth of a second" : "a tenth of a second a gigabyte");
+	fprintf(stderr, "%s (%d): %s gives back %s (%" PRIu64 " bytes).\n", job->patient->name,
+	        job->patient->pid, job->what, amount(job->predicted_bytes).text,
+	        job->predicted_bytes);
+	if (job->patient->outcome == GLIBC_READ)
+		fprintf(stderr, "One of its %zu thread%s is made to call it while all wait, for a tenth "
+		        "of a second or so.\n", threads, plural(threads));
+	fputs("Go on? [y/N] ", stderr);
 	return fgets(answer, sizeof(answer), stdin) && (*answer == 'y' || *answer == 'Y');
 }
 
 /* --- to tell --- */
 
-static int json_write(const struct patient *patient, const struct trim *trim,
-                      const struct trim_report *report)
+static int json_write(const struct job *job)
 {
+	const struct trim_report *report = &job->report;
 	cJSON *root = cJSON_CreateObject();
 	char *text;
 
 	cJSON_AddStringToObject(root, "schema", "cede-trim/1");
 	cJSON_AddStringToObject(root, "version", COMMAND_VERSION);
-	cJSON_AddNumberToObject(root, "pid", patient->pid);
-	cJSON_AddStringToObject(root, "name", patient->name);
-	cJSON_AddNumberToObject(root, "predicted_bytes", (double)trim->bytes);
+	cJSON_AddNumberToObject(root, "pid", job->patient->pid);
+	cJSON_AddStringToObject(root, "name", job->patient->name);
+	cJSON_AddStringToObject(root, "by", job->what);
+	cJSON_AddNumberToObject(root, "predicted_bytes", (double)job->predicted_bytes);
 	cJSON_AddNumberToObject(root, "before_bytes", (double)report->before_bytes);
 	cJSON_AddNumberToObject(root, "after_bytes", (double)report->after_bytes);
 	cJSON_AddNumberToObject(root, "given_bytes",
@@ -72,38 +88,44 @@ static int json_write(const struct patient *patient, const struct trim *trim,
 	       command_fail("the report could not be written");
 }
 
-static int text_write(const struct patient *patient, const struct trim *trim,
-                      const struct trim_report *report)
+static int text_write(const struct job *job)
 {
+	const struct trim_report *report = &job->report;
 	int64_t given = (int64_t)report->before_bytes - (int64_t)report->after_bytes;
 
-	printf("%s (%d): gave back %s (%" PRId64 " bytes; predicted %" PRIu64 ").\n"
-	       "Resident without files: %s before, %s now.  It stood still for %.1f ms.\n",
-	       patient->name, patient->pid, amount(given > 0 ? (uint64_t)given : 0).text, given,
-	       trim->bytes, amount(report->before_bytes).text, amount(report->after_bytes).text,
-	       (double)report->pause_microseconds / 1e3);
+	if (!report->stops)
+		printf("%s (%d): %s would give nothing back\n", job->patient->name, job->patient->pid,
+		       job->what);
+	else
+		printf("%s (%d): gave back %s (%" PRId64 " bytes; predicted %" PRIu64 ").\n"
+		       "Resident without files: %s before, %s now.  It stood still for %.1f ms.\n",
+		       job->patient->name, job->patient->pid,
+		       amount(given > 0 ? (uint64_t)given : 0).text, given, job->predicted_bytes,
+		       amount(report->before_bytes).text, amount(report->after_bytes).text,
+		       (double)report->pause_microseconds / 1e3);
 	return fflush(stdout) == 0 ? COMMAND_OK : command_fail("the report could not be written");
 }
 
-static int outcome_tell(const struct patient *patient, const struct trim *trim,
-                        const struct trim_report *report, enum trim_outcome outcome, bool json)
+static int outcome_tell(const struct job *job, bool json)
 {
-	switch (outcome) {
+	pid_t pid = job->patient->pid;
+
+	switch (job->outcome) {
 	case TRIM_DONE:
-		return json ? json_write(patient, trim, report) : text_write(patient, trim, report);
+		return json ? json_write(job) : text_write(job);
 	case TRIM_UNFINISHED:
 		return command_fail("process %d takes more than 2 s for it; it runs on, and its thread %d "
-		                    "finishes it by itself", patient->pid, report->thread);
+		                    "finishes it by itself", pid, job->report.thread);
 	case TRIM_HINDERED:
-		return command_fail("process %d was left as it is, after %u looks: %s", patient->pid,
-		                    report->stops, report->why);
+		return command_fail("process %d was left as it is, after %u look%s: %s", pid,
+		                    job->report.stops, plural(job->report.stops), job->report.why);
 	case TRIM_FATAL:
 		return command_fail("malloc_trim found the heap of process %d corrupted, and ended it",
-		                    patient->pid);
+		                    pid);
 	case TRIM_ENDED:
-		return command_fail("process %d was ended meanwhile", patient->pid);
+		return command_fail("process %d was ended meanwhile", pid);
 	default:
-		return patient_fail(patient->pid, report->error);
+		return patient_fail(pid, job->report.error);
 	}
 }
 
@@ -112,21 +134,58 @@ static int outcome_tell(const struct patient *patient, const struct trim *trim,
 static int heap_trim(struct patient *patient, const struct waits *waits,
                      const struct trim_options *options)
 {
-	struct trim_report report = { 0 };
-	enum trim_outcome outcome = TRIM_DONE;
+	struct job job = { .patient = patient, .what = "malloc_trim(0)" };
 	struct trim trim;
 
 	trim_predict(&patient->model, &trim);
-	if (!trim.bytes && !options->json) {
-		printf("%s (%d): malloc_trim(0) would give nothing back\n", patient->name, patient->pid);
-		return COMMAND_OK;
+	job.predicted_bytes = trim.bytes;
+	if (trim.bytes && !options->yes && !is_agreed(&job))
+		return command_fail("process %d was left as it is", patient->pid);
+	if (trim.bytes)
+		job.outcome = trim_make(&patient->memory, waits, &job.report);
+	return outcome_tell(&job, options->json);
+}
+
+static int cede_trim(struct patient *patient, const struct trim_options *options)
+{
+	struct job job = { .patient = patient, .what = "cede's thread in it" };
+	struct cede_reading reading;
+	struct cede_refusal refusal;
+	struct cede_target target;
+	int result;
+
+	if (!cede_target_open(&target, patient->pid, &refusal))
+		return command_fail("%s", refusal.text);
+	if (!cede_stats_read(&target, &reading, &refusal)) {
+		result = command_fail("%s", refusal.text);
+	} else {
+		job.predicted_bytes = reading.stats.free_resident_bytes;
+		if (!options->yes && !is_agreed(&job)) {
+			result = command_fail("process %d was left as it is", patient->pid);
+		} else {
+			job.outcome = purger_ask(&target, &job.report);
+			result = outcome_tell(&job, options->json);
+		}
 	}
-	if (trim.bytes) {
-		if (!options->yes && !is_agreed(patient, &trim))
-			return command_fail("process %d was left as it is", patient->pid);
-		outcome = trim_make(&patient->memory, waits, &report);
-	}
-	return outcome_tell(patient, &trim, &report, outcome, options->json);
+	cede_target_close(&target);
+	return result;
+}
+
+static int examined_trim(struct patient *patient, const struct waits *waits,
+                         const struct trim_options *options)
+{
+	const struct allocator *allocator = &patient->allocator;
+
+	if (allocator->is_malloc && !strcmp(allocator->name, "cede"))
+		return cede_trim(patient, options);
+	if (!allocator->is_malloc && patient->outcome == GLIBC_READ)
+		return heap_trim(patient, waits, options);
+	if (allocator->is_malloc)
+		command_say("process %d runs on %s (%s), not on glibc's malloc", patient->pid,
+		            allocator->name, allocator->file);
+	else
+		command_say("process %d has no heap of glibc's malloc", patient->pid);
+	return TRIM_NOT_GLIBC;
 }
 
 static int process_trim(struct patient *patient, pid_t pid, const struct trim_options *options)
@@ -136,16 +195,8 @@ static int process_trim(struct patient *patient, pid_t pid, const struct trim_op
 
 	waits_note(&waits, pid);
 	result = patient_examine(patient, pid, false);
-	if (result == COMMAND_OK && patient->allocator.is_malloc) {
-		command_say("process %d runs on %s (%s), not on glibc's malloc", pid,
-		            patient->allocator.name, patient->allocator.file);
-		result = TRIM_NOT_GLIBC;
-	} else if (result == COMMAND_OK && patient->outcome == GLIBC_ABSENT) {
-		command_say("process %d has no heap of glibc's malloc", pid);
-		result = TRIM_NOT_GLIBC;
-	} else if (result == COMMAND_OK) {
-		result = heap_trim(patient, &waits, options);
-	}
+	if (result == COMMAND_OK)
+		result = examined_trim(patient, &waits, options);
 	waits_free(&waits);
 	patient_discharge(patient);
 	return result;

@@ -31,7 +31,7 @@ static uint64_t now_microseconds(void)
 	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-static uint64_t anonymous_bytes(pid_t pid)
+uint64_t trim_process_bytes(pid_t pid)
 {
 	char path[64], line[256];
 	uint64_t kilobytes = 0;
@@ -79,13 +79,13 @@ static enum trim_outcome thread_call(struct attempt *attempt, pid_t thread,
 	enum call_outcome outcome;
 
 	report->thread = thread;
-	report->before_bytes = anonymous_bytes(attempt->memory->pid);
+	report->before_bytes = trim_process_bytes(attempt->memory->pid);
 	outcome = call_make(thread, call);
 	report->error = outcome == CALL_FAILED ? errno : 0;
 	if (outcome == CALL_FAILED && call->filtered && report->error == EPERM)
 		return hinder(attempt, "seccomp filters its system calls, and only root "
 		              "(CAP_SYS_ADMIN) can put that off");
-	report->after_bytes = anonymous_bytes(attempt->memory->pid);
+	report->after_bytes = trim_process_bytes(attempt->memory->pid);
 	return outcomes[outcome];
 }
 

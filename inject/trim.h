@@ -29,6 +29,9 @@ struct trim_report {
 	char why[240];
 };
 
+/* What a process has that is anonymous and resident. */
+uint64_t trim_process_bytes(pid_t pid);
+
 /* `memory` is an open one of the process. */
 enum trim_outcome trim_make(struct memory *memory, const struct waits *waits,
                                struct trim_report *report);

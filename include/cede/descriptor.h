@@ -105,6 +105,11 @@ struct cede_descriptor {
 	uint32_t reserved_2;
 	uint64_t class_sizes;        /* address of 4 bytes for each class */
 	uint64_t retain_max;         /* address of 8 bytes: the option; all ones: no bound */
+
+	uint64_t purger_asked;       /* address of 4 bytes: 1, written by a tool, asks the purger
+	                                to give all back; it writes 0 when it has.  Asleep it
+	                                must also be told that it is awake (purger) and be
+	                                interrupted */
 };
 
 #endif

@@ -31,6 +31,7 @@
 
 struct purge_counts purge_counts = { .delay_ms = DECAY_TICKS * DECAY_TICK_MS };
 uint32_t purger_state;         /* enum purger_state; atomic, a futex */
+uint32_t purger_asked;
 
 static struct lock purge_lock = LOCK_INIT(RANK_PURGE);
 static struct claim claim;     /* guarded by purge_lock */
@@ -354,7 +355,7 @@ static bool pass(void)
 static void sleep_until_told(void)
 {
 	(void)state_change(PURGER_AWAKE, PURGER_ASLEEP);
-	if (published() > PURGE_START)
+	if (published() > PURGE_START || __atomic_load_n(&purger_asked, __ATOMIC_SEQ_CST) != 0)
 		(void)state_change(PURGER_ASLEEP, PURGER_AWAKE);
 	while (__atomic_load_n(&purger_state, __ATOMIC_ACQUIRE) == PURGER_ASLEEP)
 		os_futex_wait(&purger_state, PURGER_ASLEEP, -1);
@@ -363,6 +364,12 @@ static void sleep_until_told(void)
 static uint64_t longer(uint64_t wait_ms, uint64_t most_ms)
 {
 	return size_min(size_max(2 * wait_ms, RETRY_FIRST_MS), most_ms);
+}
+
+static void release_all(void)
+{
+	(void)cache_drain_idle(true);
+	(void)purger_release(SIZE_MAX);
 }
 
 /* A tick, in which nobody looks whether memory is short for the first `rest`. */
@@ -376,8 +383,7 @@ static unsigned wait_a_tick(unsigned rest)
 	}
 	if (!os_pressure_wait(DECAY_TICK_MS))
 		return 0;
-	(void)cache_drain_idle(true);
-	(void)purger_release(SIZE_MAX);
+	release_all();
 	__atomic_store_n(&purge_counts.relief_ms, os_now_ms(), __ATOMIC_RELAXED);
 	__atomic_add_fetch(&purge_counts.reliefs, 1, __ATOMIC_RELAXED);
 	return RELIEF_TICKS;
@@ -391,6 +397,10 @@ static void run(void)
 	for (uint64_t wait_ms = DECAY_TICK_MS;;) {
 		uint32_t never = 0;
 
+		if (unlikely(__atomic_load_n(&purger_asked, __ATOMIC_ACQUIRE) != 0)) {
+			release_all();
+			__atomic_store_n(&purger_asked, 0, __ATOMIC_RELEASE);
+		}
 		if (!pass())
 			sleep_until_told();
 		if (likely(!is_locked())) {

@@ -51,6 +51,10 @@ extern struct purge_counts purge_counts;
 /* Its state while it may run; else it is absent. */
 extern uint32_t purger_state HIDDEN;
 
+/* Not 0: all is to go at once.  Set from outside, by who can write this memory; the thread
+ * sees it at its next tick, and sets it back when it is done.  Atomic. */
+extern uint32_t purger_asked HIDDEN;
+
 enum purger_state purger_now(void);
 
 static inline bool purger_is_absent(void)

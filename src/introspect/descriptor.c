@@ -81,4 +81,5 @@ __attribute__((visibility("default"))) const struct cede_descriptor cede_descrip
 	.classes = CLASSES,
 	.class_sizes = (uintptr_t)&class_sizes,
 	.retain_max = (uintptr_t)&settings.retain_max,
+	.purger_asked = (uintptr_t)&purger_asked,
 };

@@ -341,6 +341,63 @@ class Hindered(Case):
                 self.assertIn(f"runs on {name}", result.stderr)
 
 
+@unittest.skipUnless(os.environ.get("DOCTOR_LIBCEDE"), "needs the library")
+class OnCede(Case):
+    """A process on cede is asked to give back by itself."""
+
+    def target(self, *arguments, options="policy=default"):
+        return Target(TARGET, *arguments, LD_PRELOAD=os.environ["DOCTOR_LIBCEDE"],
+                      CEDE_OPTIONS=options)
+
+    def heap(self, target):
+        result = subprocess.run([COMMAND, "stats", "--json", "--seconds", "0", str(target.pid)],
+                                capture_output=True, text=True, check=True)
+        return json.loads(result.stdout)["stats"]
+
+    def rests(self, target, most):
+        """Waits until the purger sleeps, and tells what is free and resident then."""
+        deadline = time.monotonic() + 60
+        while True:
+            heap = self.heap(target)
+            if heap["purger"] == "asleep" and heap["free_resident_bytes"] < most:
+                return heap["free_resident_bytes"]
+            self.assertLess(time.monotonic(), deadline, heap)
+            time.sleep(0.05)
+
+    def test_asleep(self):
+        with self.target("remains") as target:
+            target.go()
+            self.rests(target, 1 << 20)
+            target.send(b"g")
+            self.assertEqual(target.line(), ["changed", "0"])
+            target.read_step()
+            left = self.rests(target, 2 << 20)
+            self.assertGreater(left, 400000)
+            result = trim("--yes", "--json", target.pid)
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            told = json.loads(result.stdout)
+            self.assertGreater(told["given_bytes"], 400000)
+            self.assertLess(self.rests(target, 1 << 20), 100000)
+            target.send(b"i")
+            target.read_step()
+
+    def test_awake(self):
+        """While other threads go on; their blocks stay as they are."""
+        with self.target("guarding", 4) as target:
+            for _ in range(20):
+                result = trim("--yes", target.pid)
+                self.assertEqual((result.returncode, result.stderr), (0, ""), result)
+                target.send(b"?")
+                self.assertEqual(target.line()[2], "0")
+
+    def test_nobody_to_ask(self):
+        for options, word in (("policy=classic", "policy classic"),
+                              ("background=off", "no thread of its own"),
+                              ("policy=default", "has not begun to give back")):
+            with self.subTest(options), self.target("list", 5, options=options) as target:
+                self.assert_hindered(trim("--yes", target.pid), word)
+
+
 class Asks(Case):
     def asked(self, pid, answer):
         """On a terminal: what it asks there, and the result."""

@@ -31,7 +31,7 @@ MAY_INCLUDE = {
 OUTER_MAY_INCLUDE = {
     "model": {"model"},
     "readers": {"model", "readers", "cede"},
-    "inject": {"model", "readers", "inject"},
+    "inject": {"model", "readers", "inject", "cede"},
     "doctor": {"model", "doctor"},
 }
 
