@@ -97,6 +97,22 @@ static void above_it_the_thread_gives_all_back(void)
 	audit_arena(a);
 }
 
+/* As a tool does from outside, to a thread that sleeps. */
+static void who_asks_gets_all(void)
+{
+	a = script_heap(POLICY_DEFAULT);
+	use_and_free(16 * MIB);
+	EXPECT(wait_for(PURGER_ASLEEP) == PURGER_ASLEEP);
+	use_and_free(512 * KIB);
+	EXPECT(resident_of_heap() > 500 * KIB && purger_now() == PURGER_ASLEEP);
+	__atomic_store_n(&purger_asked, 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&purger_state, PURGER_AWAKE, __ATOMIC_SEQ_CST);
+	os_futex_wake(&purger_state, 1);
+	for (int ms = 0; __atomic_load_n(&purger_asked, __ATOMIC_SEQ_CST) != 0 && ms < 5000; ms += 10)
+		process_sleep_ms(10);
+	EXPECT(purger_asked == 0 && resident_of_heap() <= 16 * KIB);
+}
+
 static void what_realloc_cuts_off_wakes_it(void)
 {
 	void *block;
@@ -594,6 +610,7 @@ int main(void)
 		child_test(no_thread_below_a_mebibyte),
 		child_test(no_thread_in_classic),
 		child_test(above_it_the_thread_gives_all_back),
+		child_test(who_asks_gets_all),
 		child_test(what_realloc_cuts_off_wakes_it),
 		child_test(many_small_frees_add_up),
 		child_test(a_pool_in_use_is_left_alone),
