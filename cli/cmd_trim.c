@@ -10,13 +10,10 @@
 
 #include "command.h"
 #include "doctor/patient.h"
-#include "doctor/trim.h"
 #include "doctor/words.h"
 #include "inject/purger.h"
 #include "inject/trim.h"
 #include "readers/cede_stats.h"
-
-#define TRIM_NOT_GLIBC 13
 
 struct trim_options {
 	int yes, json;
@@ -134,14 +131,12 @@ static int outcome_tell(const struct job *job, bool json)
 static int heap_trim(struct patient *patient, const struct waits *waits,
                      const struct trim_options *options)
 {
-	struct job job = { .patient = patient, .what = "malloc_trim(0)" };
-	struct trim trim;
+	struct job job = { .patient = patient, .what = "malloc_trim(0)",
+	                   .predicted_bytes = patient->verdict.trim.bytes };
 
-	trim_predict(&patient->model, &trim);
-	job.predicted_bytes = trim.bytes;
-	if (trim.bytes && !options->yes && !is_agreed(&job))
+	if (job.predicted_bytes && !options->yes && !is_agreed(&job))
 		return command_fail("process %d was left as it is", patient->pid);
-	if (trim.bytes)
+	if (job.predicted_bytes)
 		job.outcome = trim_make(&patient->memory, waits, &job.report);
 	return outcome_tell(&job, options->json);
 }
@@ -175,17 +170,20 @@ static int examined_trim(struct patient *patient, const struct waits *waits,
                          const struct trim_options *options)
 {
 	const struct allocator *allocator = &patient->allocator;
+	bool is_absent = patient->outcome == GLIBC_ABSENT;
 
 	if (allocator->is_malloc && !strcmp(allocator->name, "cede"))
 		return cede_trim(patient, options);
-	if (!allocator->is_malloc && patient->outcome == GLIBC_READ)
+	/* Another allocator may be linked and yet not be used, or the other way round. */
+	patient_judge(patient, &VERDICT_LIMITS);
+	if (!is_absent && !(allocator->is_malloc && patient->verdict.kind == VERDICT_NOT_GLIBC))
 		return heap_trim(patient, waits, options);
 	if (allocator->is_malloc)
 		command_say("process %d runs on %s (%s), not on glibc's malloc", patient->pid,
 		            allocator->name, allocator->file);
 	else
 		command_say("process %d has no heap of glibc's malloc", patient->pid);
-	return TRIM_NOT_GLIBC;
+	return patient_exit_status(VERDICT_NOT_GLIBC);
 }
 
 static int process_trim(struct patient *patient, pid_t pid, const struct trim_options *options)

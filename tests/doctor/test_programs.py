@@ -4,6 +4,7 @@ them tell of themselves.
     test_programs.py COMMAND TARGET [CASE ...]
 """
 
+import json
 import os
 import shutil
 import signal
@@ -77,6 +78,24 @@ class Case(unittest.TestCase):
         return found
 
 
+    def check_trim_from_outside(self):
+        """By cede trim: as much as is predicted, and the program goes on."""
+        found, before = support.findings(COMMAND, self.process.pid), None
+        while found["mallinfo2"] != before:
+            before = found["mallinfo2"]
+            time.sleep(0.5)
+            found = support.findings(COMMAND, self.process.pid)
+        result = subprocess.run([COMMAND, "trim", "--yes", "--json", str(self.process.pid)],
+                                stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        told = json.loads(result.stdout)
+        self.assertLessEqual(abs(told["predicted_bytes"] - told["given_bytes"]),
+                             len(found["arenas"]) * PAGE)
+        left = support.findings(COMMAND, self.process.pid)["trim"]["bytes"]
+        self.assertLess(left, told["predicted_bytes"] / 2)
+        return told
+
+
 PYTHON = """
 import sys
 kept = [[str(i) * (i % 50), {i: bytes(i % 3000)}] for i in range(40000)]
@@ -97,6 +116,12 @@ class Programs(Case):
         found = self.check_trim()
         self.assertGreater(found["resident"]["heap_bytes"], 30 << 20)
         self.assertNotEqual(found["verdict"], "not glibc")
+
+    def test_python_trimmed(self):
+        self.python(PYTHONMALLOC="malloc")
+        self.assertGreater(self.check_trim_from_outside()["given_bytes"], 50000)
+        self.process.communicate(timeout=30)
+        self.assertEqual(self.process.returncode, 0)
 
     def test_python_on_its_own_pools(self):
         self.python()
@@ -138,6 +163,14 @@ class Programs(Case):
             self.send("DEL " + " ".join(f"key{i}" for i in range(begin, begin + 999)))
         found = self.check_trim()
         self.assertGreater(found["trim"]["bytes"], 5 << 20)
+
+    def test_redis_trimmed(self):
+        self.redis([LIBC])
+        self.fill()
+        for begin in range(0, 40000, 1000):
+            self.send("DEL " + " ".join(f"key{i}" for i in range(begin, begin + 999)))
+        self.assertGreater(self.check_trim_from_outside()["given_bytes"], 5 << 20)
+        self.fill()
 
     def test_redis_as_it_comes(self):
         """Debian's is linked with jemalloc."""
