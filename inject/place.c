@@ -7,6 +7,7 @@
 #include <sys/user.h>
 
 #include "inject/frame.h"
+#include "inject/frames.h"
 #include "readers/stack.h"
 
 #define ROOM_BYTES 8192ul          /* for malloc_trim and what it calls */
@@ -119,8 +120,9 @@ static enum place_hindrance stack_judge(const struct memory *memory,
 	end = mapping->kind == MEMORY_STACK ? mapping->end : thread->thread_pointer;
 	if (!stack_has_room(memory, begin, thread->stack_pointer))
 		return PLACE_NO_ROOM;
-	return stack_has_malloc(memory, functions, thread->stack_pointer, end) ? PLACE_IN_MALLOC :
-	       PLACE_GOOD;
+	/* What earlier calls left on the stack looks the same, and takes longer to tell. */
+	return stack_has_malloc(memory, functions, thread->stack_pointer, end) &&
+	       !frames_are_outside(memory, thread->id, functions) ? PLACE_IN_MALLOC : PLACE_GOOD;
 }
 
 enum place_hindrance place_judge(const struct memory *memory, const struct functions *functions,

@@ -1,8 +1,8 @@
 /*
  * Whether a stopped thread is where it can be made to call malloc_trim.  Layer: inject.
  *
- * It can when it waits in the kernel, nothing on its stack leads into malloc, and the
- * stack has room.  Signal handlers that interrupted malloc, and stacks that the program
+ * It can when it waits in the kernel, nothing on its stack leads into malloc, or it is
+ * proven that none of its functions is of malloc, and the stack has room.  Signal handlers that interrupted malloc, and stacks that the program
  * made itself, are thereby out.
  */
 #ifndef CEDE_INJECT_PLACE_H

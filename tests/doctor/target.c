@@ -370,7 +370,7 @@ static const struct {
 	{ "impostor", impostor }, { "crowd", crowd }, { "execs", execs }, { "forks", forks }, { "shared", shared },
 	{ "churn", churn }, { "broken", broken },
 	{ "remains", remains }, { "waits", waits }, { "handler", handler },
-	{ "coroutine", coroutine }, { "small", small },
+	{ "stale", stale }, { "coroutine", coroutine }, { "small", small },
 	{ "confined", confined }, { "guarding", guarding },
 };
 

@@ -43,6 +43,7 @@ void shared(const long *numbers);
 void remains(const long *numbers);
 void waits(const long *numbers);
 void handler(const long *numbers);
+void stale(const long *numbers);
 void coroutine(const long *numbers);
 void small(const long *numbers);
 void confined(const long *numbers);

@@ -181,6 +181,32 @@ void handler(const long *numbers)
 	step("outside");
 }
 
+static void stale_step(void)
+{
+	step("stale");
+}
+
+/* An address of malloc is on the stack, as earlier calls leave it.  Number: whether code that
+ * is in no file, and that nobody can find the way out of, stands between it and the wait. */
+void stale(const long *numbers)
+{
+	/* push %rbp; mov %rsp, %rbp; call *%rdi; pop %rbp; ret */
+	static const unsigned char code[] = { 0x55, 0x48, 0x89, 0xe5, 0xff, 0xd7, 0x5d, 0xc3 };
+	volatile uint64_t left[4] = { 0, (uint64_t)(uintptr_t)malloc + 5 };
+	void *written = mmap(NULL, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC,
+	                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void (*call)(void (*)(void));
+
+	garbage_make();
+	memcpy(written, code, sizeof(code));
+	memcpy(&call, &written, sizeof(call));
+	if (numbers[0])
+		call(stale_step);
+	else
+		stale_step();
+	_exit((int)left[0]);
+}
+
 static void coroutine_run(void)
 {
 	step("coroutine");

@@ -262,6 +262,13 @@ class Hindered(Case):
                 target.read_step()
                 self.assertGreater(self.trim(target)["given_bytes"], 1000000)
 
+    def test_stale_address(self):
+        """One of malloc that no function returns to: known when all ways out are told."""
+        with Target(TARGET, "stale", 0) as target:
+            self.assertGreater(self.trim(target)["given_bytes"], 1000000)
+        with Target(TARGET, "stale", 1) as target:
+            self.assert_hindered(trim("--yes", target.pid), "inside malloc")
+
     def test_coroutine(self):
         with Target(TARGET, "coroutine") as target:
             self.assert_hindered(trim("--yes", target.pid), "stacks of their own making")
