@@ -119,7 +119,8 @@ static bool is_of_malloc(const char *name)
 {
 	static const char *const names[] = {
 		"malloc", "calloc", "realloc", "memalign", "aligned_alloc", "valloc", "pvalloc",
-		"posix_memalign", "mallinfo", "mallopt", "default_morecore",
+		"posix_memalign", "mallinfo", "mallopt", "default_morecore", "free_sized",
+		"free_aligned_sized",
 	};
 
 	if (!strncmp(name, "__libc_", 7))

@@ -24,6 +24,7 @@ KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 SUITES = ("bullseye", "bookworm", "trixie", "sid", "experimental")
 CASES = ("Articles", "Heaps", "Chance.test_few_random_programs")
 LEAKS = ("Lost", "Reached")
+TRIM = ("Trims", "Waits.test_sleep", "Hindered.test_inside_malloc")
 
 
 def apt(folder, *arguments):
@@ -122,6 +123,7 @@ def passes(command, root, folder):
     checking = find(root, "libc_malloc_debug.so.0") or ""
     return all([run("test_doctor.py", command, target, *CASES, DOCTOR_MALLOC_DEBUG=checking,
                     **static),
+                run("test_trim.py", command, target, *TRIM, **static),
                 run("test_leaks.py", command, leaker, *LEAKS, DOCTOR_TARGET=target)])
 
 
