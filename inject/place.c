@@ -11,6 +11,7 @@
 #include "readers/stack.h"
 
 #define ROOM_BYTES 8192ul          /* for malloc_trim and what it calls */
+#define STACK_MOST (64ul << 20)
 #define BUFFER_WORDS 512
 
 /* Calls that wait for others or for a time, and that any signal interrupts. */
@@ -89,22 +90,43 @@ static bool stack_has_room(const struct memory *memory, uint64_t begin, uint64_t
 	       !guard.seen;
 }
 
-/* Each word from the stack pointer up; what cannot be read counts as bad. */
+/* What of a stack is in use, and whether a word in it leads into malloc. */
+struct look {
+	const struct memory *memory;
+	const struct functions *functions;
+	uint64_t begin, end;
+	bool found;
+};
+
+/* What cannot be read counts as bad. */
+static void words_look(void *context, uint64_t begin, uint64_t end, enum memory_page state)
+{
+	uint64_t words[BUFFER_WORDS];
+	struct look *look = context;
+
+	if (state != MEMORY_RESIDENT && state != MEMORY_SWAPPED)
+		return;
+	begin = begin > look->begin ? begin : look->begin;
+	end = end < look->end ? end : look->end;
+	for (uint64_t at = begin; at < end && !look->found; at += sizeof(words)) {
+		size_t bytes = end - at < sizeof(words) ? end - at : sizeof(words);
+
+		look->found = !memory_read(look->memory, at, words, bytes);
+		for (size_t i = 0; i < bytes / sizeof(*words) && !look->found; i++)
+			look->found = functions_have(look->functions, words[i]);
+	}
+}
+
+/* True also of a stack that would take long. */
 static bool stack_has_malloc(const struct memory *memory, const struct functions *functions,
                              uint64_t pointer, uint64_t end)
 {
-	uint64_t words[BUFFER_WORDS];
+	struct look look = { memory, functions, (pointer - FRAME_RED_ZONE) & ~7ul, end & ~7ul, false };
 
-	for (uint64_t at = (pointer - FRAME_RED_ZONE) & ~7ul; at < end; at += sizeof(words)) {
-		size_t bytes = end - at < sizeof(words) ? end - at : sizeof(words);
-
-		if (!memory_read(memory, at, words, bytes))
-			return true;
-		for (size_t i = 0; i < bytes / sizeof(*words); i++)
-			if (functions_have(functions, words[i]))
-				return true;
-	}
-	return false;
+	return end - pointer > STACK_MOST ||
+	       !memory_scan(memory, look.begin & ~(MEMORY_PAGE - 1),
+	                    (end + MEMORY_PAGE - 1) & ~(MEMORY_PAGE - 1), words_look, &look) ||
+	       look.found;
 }
 
 static enum place_hindrance stack_judge(const struct memory *memory,
