@@ -99,7 +99,7 @@ static bool symbols_read(struct work *work)
 		    (header.sh_type == SHT_DYNSYM || header.sh_type == SHT_SYMTAB))
 			is_read = table_read(work, section, &header);
 	}
-	if (is_read)
+	if (is_read && work->count)
 		qsort(work->symbols, work->count, sizeof(*work->symbols), symbol_compare);
 	return is_read;
 }

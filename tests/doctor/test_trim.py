@@ -10,6 +10,7 @@ import pty
 import pwd
 import random
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -322,6 +323,31 @@ class Hindered(Case):
                 self.assert_hindered(result, "CAP_SYS_ADMIN")
                 target.send(b"i")
                 target.read_step()
+
+    @unittest.skipIf(os.geteuid(), "needs root")
+    def test_by_its_own_user(self):
+        """Without any right beyond that."""
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)
+            copies = [os.path.join(folder, name) for name in ("target", "cede")]
+            for copy, original in zip(copies, (TARGET, COMMAND)):
+                subprocess.run(["cp", original, copy], check=True)
+            with Target(copies[0], "stale", 0,
+                        prepare=lambda: os.setuid(NOBODY)) as target:
+                result = subprocess.run([copies[1], "trim", "--yes", str(target.pid)],
+                                        capture_output=True, text=True, user=NOBODY)
+                self.assertEqual((result.returncode, result.stderr), (0, ""))
+
+    @unittest.skipUnless(shutil.which("strip"), "no strip here")
+    def test_stripped(self):
+        """A static program without symbols."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "target")
+            subprocess.run(["strip", "-s", "-o", path, STATIC_TARGET], check=True)
+            with Target(path, "list", 2000) as target:
+                target.go()
+                target.go()
+                self.assert_hindered(trim("--yes", target.pid), "has no symbols")
 
     def test_never_waits(self):
         with Target(TARGET, "guarding", 0) as target:
