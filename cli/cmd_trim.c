@@ -48,9 +48,11 @@ static bool is_agreed(const struct job *job)
 	fprintf(stderr, "%s (%d): %s gives back %s (%" PRIu64 " bytes).\n", job->patient->name,
 	        job->patient->pid, job->what, amount(job->predicted_bytes).text,
 	        job->predicted_bytes);
-	if (job->patient->outcome == GLIBC_READ)
-		fprintf(stderr, "One of its %zu thread%s is made to call it while all wait, for a tenth "
-		        "of a second or so.\n", threads, plural(threads));
+	if (job->patient->outcome == GLIBC_READ && threads > 1)
+		fprintf(stderr, "One of its %zu threads is made to call it while the others wait, for some "
+		        "tenths of a second.\n", threads);
+	else if (job->patient->outcome == GLIBC_READ)
+		fputs("Its thread is made to call it, which takes some tenths of a second.\n", stderr);
 	fputs("Go on? [y/N] ", stderr);
 	return fgets(answer, sizeof(answer), stdin) && (*answer == 'y' || *answer == 'Y');
 }

@@ -15,6 +15,7 @@
 #include "inject/frame.h"
 
 #define WAIT_MILLISECONDS 2000
+#define STOP_MILLISECONDS 200
 #define ALARM_MICROSECONDS 50000
 #define SYSCALL_BYTES 2            /* of the instruction */
 #define SYSCALL_STOP (SIGTRAP | 0x80)
@@ -198,9 +199,10 @@ static enum call_outcome return_await(struct act *act)
 			return CALL_FATAL;
 		}
 	}
-	/* Only a stopped thread can be let go; one that does not stop is when we end. */
+	/* Only a stopped thread can be let go; one that does not stop is when we end.  The others
+	 * have waited long enough. */
 	ptrace(PTRACE_INTERRUPT, act->thread, NULL, NULL);
-	stop_wait(act->thread, now_milliseconds() + WAIT_MILLISECONDS, &status);
+	stop_wait(act->thread, now_milliseconds() + STOP_MILLISECONDS, &status);
 	return CALL_UNFINISHED;
 }
 

@@ -164,7 +164,7 @@ static enum trim_outcome stopped_try(struct attempt *attempt)
 }
 
 enum trim_outcome trim_make(struct memory *memory, const struct waits *waits,
-                               struct trim_report *report)
+                            struct trim_report *report)
 {
 	struct attempt attempt = { .memory = memory, .waits = waits, .report = report };
 	uint64_t end = now_microseconds() + TRY_MICROSECONDS;
