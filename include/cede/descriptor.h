@@ -37,7 +37,8 @@ struct cede_descriptor {
 	uint64_t main_arena;         /* address; the list goes on by arena_next.  Its
 	                                top is NULL until the heap is first used */
 	uint32_t arena_size;
-	uint32_t arena_lock;         /* offset of 4 bytes: 0 when nobody holds it */
+	uint32_t arena_lock;         /* offset of 4 bytes: 0 when nobody holds it, else its
+	                                holder's thread id, and perhaps the highest bit */
 	uint32_t arena_fastbins;     /* 10 pointers to chunks */
 	uint32_t arena_top;
 	uint32_t arena_bins;         /* 254 pointers */
@@ -110,6 +111,38 @@ struct cede_descriptor {
 	                                to give all back; it writes 0 when it has.  Asleep it
 	                                must also be told that it is awake (purger) and be
 	                                interrupted */
+	uint32_t arena_contiguous;   /* main arena, 1 byte: 0 once the break could not move */
+	uint32_t arena_lowest;       /* main arena: address where its memory begins */
+	uint32_t heap_header;        /* other arenas: bytes at a heap's begin, of which the
+	                                first 3 words are the addresses of its arena and of
+	                                the heap before it, and its bytes.  The arena follows
+	                                in its first heap, then come chunks */
+	uint32_t segment_arena;      /* pointer; of a segment without slabs and touched pages
+	                                without meaning */
+	uint32_t thread_id;          /* 4 bytes: as the system calls it; it may have ended */
+	uint32_t thread_busy;        /* 4 bytes: not 0 while the thread moves cached blocks */
+	uint32_t thread_caching;     /* 1 byte: 0 when it has no cache, and is always busy */
+	uint32_t thread_lock;        /* 4 bytes, as arena_lock */
+	uint32_t thread_slots;       /* pointer to where its bins' arrays are, or NULL */
+	uint32_t claim_size;         /* what the purger holds just now: free, but it looks used */
+	uint32_t claim_arena;        /* pointer; whole while nobody holds its lock */
+	uint32_t claim_count;        /* 4 bytes: of ranges */
+	uint32_t claim_ranges;       /* start and bytes of each, whole pages: of free chunks, of
+	                                what was the top's end, or of the window */
+	uint32_t setting_trim_threshold; /* 8 bytes, as the next four */
+	uint32_t setting_mmap_threshold;
+	uint32_t setting_top_pad;
+	uint32_t setting_arena_max;
+	uint32_t setting_mmap_max;
+	uint32_t setting_dynamic;    /* 1 byte: 0 once the program set a threshold */
+	uint32_t reserved_3;
+	uint64_t settings;           /* address of them */
+	uint64_t claim;              /* address of a pointer to it */
+	uint64_t slots_bytes;        /* address of 8 bytes: of the memory at thread_slots */
+	uint64_t spare_places;       /* address of 3 pointers: to 4 bytes as arena_lock, to 4
+	                                bytes, the count, and to start and bytes of each */
+	uint64_t window_parts;       /* address of begin and bytes of what else has the window's
+	                                addresses: they are no pointers to blocks */
 };
 
 #endif

@@ -27,6 +27,7 @@
 
 bool cache_on;
 size_t cache_free_bytes;
+size_t cache_slots_bytes;
 
 static struct lock orphans_lock = LOCK_INIT(RANK_CACHE); /* before any cache's */
 static uint32_t large_slots[CLASSES + 1]; /* where a class's place begins */
@@ -45,11 +46,6 @@ static unsigned first_slots(unsigned class)
 	return (unsigned)size_max(size_min(slots, SMALL_SLOTS), 1);
 }
 
-static size_t slots_bytes(void)
-{
-	return align_up(large_slots[CLASSES] * sizeof(void *), os_page_size);
-}
-
 void cache_configure(void)
 {
 	/* Without the purger nobody would empty the caches of threads that sleep. */
@@ -60,6 +56,7 @@ void cache_configure(void)
 		large_slots[0] = CLASSES * SMALL_SLOTS;
 		for (unsigned c = 0; c < CLASSES; c++)
 			large_slots[c + 1] = large_slots[c] + most_slots(c);
+		cache_slots_bytes = align_up(large_slots[CLASSES] * sizeof(void *), os_page_size);
 	}
 	__atomic_store_n(&cache_on, caching, __ATOMIC_RELEASE);
 }
@@ -136,7 +133,7 @@ static bool begin(struct thread *t)
 		lock_acquire(&t->cache_lock);
 	}
 	if (t->slots == NULL)
-		__atomic_store_n(&t->slots, os_map(NULL, slots_bytes(), OS_READ_WRITE),
+		__atomic_store_n(&t->slots, os_map(NULL, cache_slots_bytes, OS_READ_WRITE),
 		                 __ATOMIC_RELAXED);
 	if (t->slots == NULL) {
 		lock_release(&t->cache_lock);
@@ -356,7 +353,7 @@ bool cache_holds(struct thread *t, unsigned class, const void *block)
 /* The cache is the caller's: everything goes, arrays too. */
 static void empty_all(struct thread *t)
 {
-	struct os_range slots = { t->slots, slots_bytes() };
+	struct os_range slots = { t->slots, cache_slots_bytes };
 	uint64_t calls = 0;
 
 	for (unsigned c = 0; c < CLASSES; c++)

@@ -38,6 +38,8 @@
 extern bool cache_on HIDDEN;
 /* Bytes that all threads cache, as far as it was counted; atomic.  For the purger. */
 extern size_t cache_free_bytes HIDDEN;
+/* Of the mapping that holds a thread's arrays; const after start-up. */
+extern size_t cache_slots_bytes HIDDEN;
 
 /* Decides by the settings; at start-up, by mallopt, and when there is no purger. */
 void cache_configure(void);

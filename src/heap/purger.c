@@ -35,6 +35,7 @@ uint32_t purger_asked;
 
 static struct lock purge_lock = LOCK_INIT(RANK_PURGE);
 static struct claim claim;     /* guarded by purge_lock */
+struct claim *const purger_claim = &claim;
 static struct regret regret;   /* likewise, as what follows */
 static unsigned delay = DECAY_TICKS;
 static size_t wanted_before;   /* bytes, until the last tick */

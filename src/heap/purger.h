@@ -54,6 +54,9 @@ extern uint32_t purger_state HIDDEN;
 /* Not 0: all is to go at once.  Set from outside, by who can write this memory; the thread
  * sees it at its next tick, and sets it back when it is done.  Atomic. */
 extern uint32_t purger_asked HIDDEN;
+struct claim;
+/* The one claim under way: guarded by the purge lock, whole while its arena's is free. */
+extern struct claim *const purger_claim HIDDEN;
 
 enum purger_state purger_now(void);
 

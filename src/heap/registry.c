@@ -58,6 +58,7 @@ static void lock_alive(struct record *r)
 	pthread_mutex_init(&r->alive, &attributes);
 	pthread_mutex_lock(&r->alive);
 	r->generation = generation;
+	r->thread.id = lock_self;
 }
 
 static bool is_dead(struct record *r)

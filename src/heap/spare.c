@@ -18,6 +18,7 @@ static struct os_range spares[SPARES]; /* the oldest first */
 static unsigned count;
 static struct os_range leaving;        /* taken aside by spare_release */
 static struct decay decay;
+const struct spare_places spare_places = { &lock, &count, spares };
 static size_t unmapped;                /* bytes that went and were not mapped anew since */
 
 static bool enter(void)

@@ -21,6 +21,7 @@
 #include <stddef.h>
 
 #include "base/check.h"
+#include "os/lock.h"
 #include "os/os.h"
 
 /* Sizes are bytes, whole pages; addresses are pages' starts. */
@@ -43,6 +44,14 @@ struct spare_counts {
 	size_t refaulted_bytes; /* unmapped, and then mapped anew for want of a spare */
 };
 extern struct spare_counts spare_counts HIDDEN;
+
+/* For who looks from outside. */
+struct spare_places {
+	const struct lock *lock;
+	const unsigned *count;
+	const struct os_range *ranges;
+};
+extern const struct spare_places spare_places HIDDEN;
 
 /* A block of `size` found no spare and is mapped: perhaps one went too early. */
 void spare_missed(size_t size);

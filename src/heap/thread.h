@@ -29,6 +29,7 @@ struct thread {
 	/* An operation on the bins is under way in the owner; atomic (cache.h). */
 	uint32_t busy;
 	bool caching;        /* const while its thread lives */
+	uint32_t id;         /* of its thread, which may have ended; for who looks from outside */
 	uint32_t settled;    /* generation that looked at it as an orphan; cache.c */
 	bool drained;        /* guarded by cache_lock, as all below */
 	struct lock cache_lock;

@@ -45,6 +45,7 @@ static struct part {
 	{ .each = SEGMENT },
 };
 #define PARTS (sizeof(parts) / sizeof(parts[0]))
+const struct os_range window_parts = { parts, sizeof(parts) };
 
 /* All guarded by window_lock. */
 static size_t segments_open, segments_used;

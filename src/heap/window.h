@@ -26,6 +26,7 @@
 #define SEGMENT_UNITS 32
 #define SEGMENT       (SEGMENT_UNITS * UNIT)
 
+struct os_range;
 struct segment;
 struct slab;
 
@@ -43,6 +44,9 @@ struct window {
 	struct segment *segments; /* by segment */
 };
 extern struct window window HIDDEN;
+
+/* For who looks from outside: what else holds these addresses. */
+extern const struct os_range window_parts HIDDEN;
 
 /*
  * Relaxed.  Said to the sanitizer alone: the compiler compares with memory only when it

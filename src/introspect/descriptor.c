@@ -4,6 +4,8 @@
 #include "cede/descriptor.h"
 
 #include "cede/cede.h"
+#include "heap/cache.h"
+#include "heap/claim.h"
 #include "heap/extent.h"
 #include "heap/heap.h"
 #include "heap/purger.h"
@@ -18,6 +20,14 @@ _Static_assert(offsetof(struct window, base) == 0 && offsetof(struct window, ste
                "the layout of the window");
 _Static_assert(sizeof(struct cache_bin) == 32 && offsetof(struct cache_bin, top) == 0 &&
                offsetof(struct cache_bin, base) == 8, "the layout of a cache's bin");
+_Static_assert(offsetof(struct heap_info, arena) == 0 && offsetof(struct heap_info, prev) == 8 &&
+               offsetof(struct heap_info, size) == 16, "the layout of a heap");
+_Static_assert(offsetof(struct spare_places, lock) == 0 &&
+               offsetof(struct spare_places, count) == 8 &&
+               offsetof(struct spare_places, ranges) == 16 && offsetof(struct lock, word) == 0,
+               "the layout of spares");
+_Static_assert(offsetof(struct os_range, start) == 0 && offsetof(struct os_range, size) == 8 &&
+               sizeof(struct os_range) == 16, "the layout of a range");
 
 extern const struct cede_descriptor cede_descriptor;
 
@@ -82,4 +92,28 @@ __attribute__((visibility("default"))) const struct cede_descriptor cede_descrip
 	.class_sizes = (uintptr_t)&class_sizes,
 	.retain_max = (uintptr_t)&settings.retain_max,
 	.purger_asked = (uintptr_t)&purger_asked,
+	.arena_contiguous = offsetof(struct arena, contiguous),
+	.arena_lowest = offsetof(struct arena, lowest),
+	.heap_header = sizeof(struct heap_info),
+	.segment_arena = offsetof(struct segment, arena),
+	.thread_id = offsetof(struct thread, id),
+	.thread_busy = offsetof(struct thread, busy),
+	.thread_caching = offsetof(struct thread, caching),
+	.thread_lock = offsetof(struct thread, cache_lock.word),
+	.thread_slots = offsetof(struct thread, slots),
+	.setting_trim_threshold = offsetof(struct settings, trim_threshold),
+	.setting_mmap_threshold = offsetof(struct settings, mmap_threshold),
+	.setting_top_pad = offsetof(struct settings, top_pad),
+	.setting_arena_max = offsetof(struct settings, arena_max),
+	.setting_mmap_max = offsetof(struct settings, mmap_max),
+	.setting_dynamic = offsetof(struct settings, dynamic_threshold),
+	.claim_size = sizeof(struct claim),
+	.claim_arena = offsetof(struct claim, arena),
+	.claim_count = offsetof(struct claim, count),
+	.claim_ranges = offsetof(struct claim, ranges),
+	.settings = (uintptr_t)&settings,
+	.claim = (uintptr_t)&purger_claim,
+	.slots_bytes = (uintptr_t)&cache_slots_bytes,
+	.spare_places = (uintptr_t)&spare_places,
+	.window_parts = (uintptr_t)&window_parts,
 };
