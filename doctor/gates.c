@@ -1,6 +1,7 @@
 #include "doctor/gates.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define THRESHOLD_AT_START (128ul << 10)
 #define PIN_SHARE 100              /* live bytes pin so many times as much at least */
@@ -10,6 +11,7 @@ const char *gate_kind_name(enum gate_kind kind)
 	static const char *const names[GATE_KINDS] = {
 		[GATE_FAST] = "fast bins", [GATE_PIN] = "pinned top", [GATE_TOP] = "untrimmed top",
 		[GATE_CACHE] = "thread caches", [GATE_ARENAS] = "other arenas",
+		[GATE_WAIT] = "waiting",
 	};
 
 	return names[kind];
@@ -138,6 +140,13 @@ static void cache_find(const struct model *model, const struct account *account,
 		gate->key_bytes += model->caches[i].bytes;
 }
 
+/* What an allocator that gives whole pages back has not yet. */
+static void wait_find(const struct account *account, struct gate *gate)
+{
+	*gate = (struct gate){ .kind = GATE_WAIT,
+	                       .held_bytes = account->whole_bytes - account->whole[MODEL_CACHED] };
+}
+
 static int gate_compare(const void *a, const void *b)
 {
 	const struct gate *left = a, *right = b;
@@ -152,11 +161,16 @@ size_t gates_find(const struct model *model, const struct account *account,
 {
 	size_t count = 0;
 
-	fast_find(model, trim, &gates[GATE_FAST]);
-	pin_find(model, &gates[GATE_PIN]);
-	top_find(model, &gates[GATE_TOP]);
+	memset(gates, 0, GATE_KINDS * sizeof(*gates));
 	cache_find(model, account, &gates[GATE_CACHE]);
-	arenas_find(model, &gates[GATE_ARENAS]);
+	if (model->settings.giving == MODEL_GIVES_END) {
+		fast_find(model, trim, &gates[GATE_FAST]);
+		pin_find(model, &gates[GATE_PIN]);
+		top_find(model, &gates[GATE_TOP]);
+		arenas_find(model, &gates[GATE_ARENAS]);
+	} else {
+		wait_find(account, &gates[GATE_WAIT]);
+	}
 	qsort(gates, GATE_KINDS, sizeof(*gates), gate_compare);
 	while (count < GATE_KINDS && gates[count].held_bytes)
 		count++;

@@ -2,7 +2,8 @@
  * What keeps free memory from going back.  Layer: doctor; a calculation on the model.
  *
  * glibc gives back by itself only what lies at the very end of a heap.  Each gate is
- * one way for free memory not to come there; what two of them hold may overlap.
+ * one way for free memory not to come there; what two of them hold may overlap.  Where
+ * whole pages go by themselves, the gates are what they wait for.
  */
 #ifndef CEDE_DOCTOR_GATES_H
 #define CEDE_DOCTOR_GATES_H
@@ -16,10 +17,11 @@ enum gate_kind {
 	GATE_TOP,        /* the top itself, below the threshold or without a free to trim it */
 	GATE_CACHE,      /* blocks in threads' caches keep whole pages */
 	GATE_ARENAS,     /* free memory in other arenas, which malloc never gives back by itself */
+	GATE_WAIT,       /* it will give whole pages back, but not now: see enum model_giving */
 	GATE_KINDS
 };
 
-/* "fast bins", "pinned top", "untrimmed top", "thread caches", "other arenas" */
+/* "fast bins", "pinned top", "untrimmed top", "thread caches", "other arenas", "waiting" */
 const char *gate_kind_name(enum gate_kind kind);
 
 struct gate {

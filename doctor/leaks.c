@@ -82,19 +82,20 @@ static void meeting_end(const struct model *model, const struct meeting *meeting
 		*meeting->target = (uint32_t)(beyond - 1);
 }
 
-static void targets_find(const struct model *model, uint64_t lead, const uint64_t *words,
-                         size_t count, uint32_t *targets)
+static void targets_find(const struct model *model, const struct words *words,
+                         const uint64_t *values, size_t count, uint32_t *targets)
 {
 	const struct model_region *region = NULL;
 	struct meeting batch[BATCH];
 
 	for (size_t next = 0, met = 0; next < count; met = 0) {
 		for (; met < BATCH && next < count; next++) {
-			uint64_t word = words[next];
+			uint64_t word = values[next], lead;
 
 			if (!region || word < region->begin || word >= region->end)
 				region = model_region_at(model, word);
 			targets[next] = NO_BLOCK;
+			lead = region ? words_lead(words, region) : 0;
 			/* A region's end is another's begin, and leads to no block of either. */
 			if (!region || word - region->begin < lead)
 				continue;
@@ -133,8 +134,8 @@ static bool graph_make(const struct model *model, const struct words *words, str
 			graph->starts[block] = (uint32_t)words_first(words, model, region, block);
 	}
 	graph->starts[model->block_count] = (uint32_t)words->value_count;
-	targets_find(model, words->lead, words->values, words->value_count, graph->targets);
-	targets_find(model, words->lead, words->roots, words->root_count, graph->roots);
+	targets_find(model, words, words->values, words->value_count, graph->targets);
+	targets_find(model, words, words->roots, words->root_count, graph->roots);
 	return true;
 }
 

@@ -158,15 +158,22 @@ static void section_divide(struct plan *plan, enum model_region_kind kind, size_
 	}
 }
 
+static void arenas_divide(struct plan *plan, enum model_region_kind kind)
+{
+	if (plan->model->arena_count > MAP_ARENAS_MOST)
+		section_divide(plan, kind, MODEL_NONE);
+	else
+		for (size_t i = 0; i < plan->model->arena_count; i++)
+			section_divide(plan, kind, i);
+}
+
 static void heap_divide(struct plan *plan)
 {
 	section_divide(plan, MODEL_BREAK, MODEL_NONE);
-	if (plan->model->arena_count > MAP_ARENAS_MOST)
-		section_divide(plan, MODEL_HEAP, MODEL_NONE);
-	else
-		for (size_t i = 0; i < plan->model->arena_count; i++)
-			section_divide(plan, MODEL_HEAP, i);
+	arenas_divide(plan, MODEL_HEAP);
+	arenas_divide(plan, MODEL_SLABS);
 	section_divide(plan, MODEL_MAPPED, MODEL_NONE);
+	section_divide(plan, MODEL_OWN, MODEL_NONE);
 }
 
 /* --- what is in them --- */
@@ -232,7 +239,7 @@ bool map_draw(const struct model *model, struct map *map)
 
 	/* A region has one cell at least, and each section ends its row. */
 	plan.cells_most = MAP_CELLS_MOST + model->region_count;
-	plan.rows_most = plan.cells_most / MAP_COLUMNS + arenas + 2;
+	plan.rows_most = plan.cells_most / MAP_COLUMNS + 2 * arenas + 3;
 	for (heap_divide(&plan); !plan.failed && plan_ended(&plan); heap_divide(&plan)) {
 		plan.map.cell_pages *= 2;
 		plan.map.cell_count = plan.map.row_count = plan.map.section_count = 0;

@@ -4,8 +4,9 @@
  *
  * A cell is one page, or so many (a power of two) that there are not too many
  * cells.  A run of a row's length and more in which nothing is resident is one cell
- * in a row of its own, a gap.  Sections are the break, each other arena (or all of
- * them, where they are many), and the mapped blocks.  struct map owns its arrays from
+ * in a row of its own, a gap.  Sections are the break, the heaps of each other arena and
+ * the slabs of each (or of all, where they are many), the mapped blocks, and what the
+ * allocator has beside its heap.  struct map owns its arrays from
  * map_draw to map_free.
  *
  * I1: the cells of a region are neighbours, ascend and tile it: each byte of the heap
@@ -30,7 +31,7 @@ enum map_state {
 	MAP_FOREIGN,       /* another's, between the blocks */
 	MAP_PINNED,        /* free, but bytes in use are on the same page */
 	MAP_CACHED,        /* free, on a page without use: in a thread's cache, */
-	MAP_FREE,          /* in a list, */
+	MAP_FREE,          /* in a list or a slab, */
 	MAP_TOP,           /* at an arena's end */
 	MAP_RESIDENT,      /* those before are, those behind not */
 	MAP_UNTOUCHED = MAP_RESIDENT,   /* in use, but not resident */

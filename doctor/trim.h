@@ -5,6 +5,9 @@
  * of each free block the whole pages behind its header go, also in other arenas;
  * then the main arena's top shrinks, when the break is its end.  Threads' caches and
  * the tops of other arenas stay as they are.
+ *
+ * An allocator that gives whole pages back by itself empties the caches, and gives all
+ * whole pages back, but for those with a free block's header.
  */
 #ifndef CEDE_DOCTOR_TRIM_H
 #define CEDE_DOCTOR_TRIM_H
@@ -13,7 +16,7 @@
 
 struct trim {
 	uint64_t bytes;              /* resident bytes that go back */
-	uint64_t top_bytes;          /* of these: from the main arena's top, */
+	uint64_t top_bytes;          /* of these: from the main arena's top, or from all, */
 	uint64_t merged_top_bytes;   /* and of these: below where the top begins now, so only
 	                                because fast blocks are merged */
 };

@@ -8,10 +8,20 @@ const char *model_state_name(enum model_state state)
 	static const char *const names[MODEL_STATES] = {
 		[MODEL_LIVE] = "live", [MODEL_CACHED] = "cached", [MODEL_FAST] = "fast",
 		[MODEL_BIN] = "bin", [MODEL_TOP] = "top", [MODEL_INTERNAL] = "internal",
-		[MODEL_FOREIGN] = "foreign",
+		[MODEL_FOREIGN] = "foreign", [MODEL_SLAB] = "slab",
 	};
 
 	return names[state];
+}
+
+const char *model_giving_name(enum model_giving giving)
+{
+	static const char *const names[] = {
+		[MODEL_GIVES_END] = "end", [MODEL_GIVES_SOON] = "soon",
+		[MODEL_GIVES_MORE] = "more", [MODEL_GIVES_ON_CALL] = "on call",
+	};
+
+	return names[giving];
 }
 
 void model_free(struct model *model)
@@ -244,14 +254,15 @@ static int arena_check(const struct model *model, uint32_t index)
 	struct count count = { 0 };
 
 	for (size_t i = 0; i < model->region_count; i++)
-		if (model->regions[i].kind != MODEL_MAPPED && model->regions[i].arena == index &&
+		if (model_region_is_arena(&model->regions[i]) && model->regions[i].arena == index &&
 		    !region_count(model, &model->regions[i], &count))
 			return 2;
 	return count.blocks[MODEL_FAST] == arena->fast_blocks &&
 	       count.bytes[MODEL_FAST] == arena->fast_bytes &&
 	       count.blocks[MODEL_BIN] == arena->bin_blocks &&
 	       count.bytes[MODEL_BIN] == arena->bin_bytes &&
-	       count.bytes[MODEL_TOP] == arena->top_bytes ? 0 : 6;
+	       count.bytes[MODEL_TOP] == arena->top_bytes &&
+	       count.bytes[MODEL_SLAB] == arena->slab_bytes ? 0 : 6;
 }
 
 int model_check(const struct model *model)
@@ -269,7 +280,7 @@ int model_check(const struct model *model)
 			return 2;
 		if (region->begin % MODEL_GRAIN || region->end % MODEL_GRAIN)
 			return 3;
-		if (region->kind != MODEL_MAPPED && region->arena >= model->arena_count)
+		if (model_region_is_arena(region) && region->arena >= model->arena_count)
 			return 5;
 		end = region->end;
 		pages += model_region_pages(region);
@@ -289,14 +300,17 @@ void model_totals(const struct model *model, struct model_totals *totals)
 {
 	*totals = (struct model_totals){
 		.hblks = model->settings.mapped_blocks, .hblkhd = model->settings.mapped_bytes,
+		.arena = model->settings.spare_bytes, .ordblks = model->settings.spare_blocks,
+		.fordblks = model->settings.spare_bytes,
 	};
 	for (size_t i = 0; i < model->arena_count; i++) {
 		const struct model_arena *arena = &model->arenas[i];
-		uint64_t free = arena->fast_bytes + arena->bin_bytes + arena->top_bytes;
+		uint64_t free = arena->fast_bytes + arena->bin_bytes + arena->top_bytes +
+		                arena->slab_bytes;
 
 		totals->arena += arena->system_bytes;
 		/* glibc counts the top of an arena that has none yet, too. */
-		totals->ordblks += arena->bin_blocks + 1;
+		totals->ordblks += arena->bin_blocks + arena->slab_blocks + 1;
 		totals->smblks += arena->fast_blocks;
 		totals->fsmblks += arena->fast_bytes;
 		totals->fordblks += free;

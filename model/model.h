@@ -2,8 +2,8 @@
  * A heap as data: what a process has mapped, where its allocator has put blocks,
  * what became of each, and which pages are resident.  Layer: model.
  *
- * Readers fill it (a live glibc process, later a core, a snapshot or a process on
- * cede); analyses and views read it.  It knows no allocator's structures and no
+ * Readers fill it (a live process on glibc's malloc or on cede, a snapshot, later a
+ * core); analyses and views read it.  It knows no allocator's structures and no
  * reader, reads nothing itself, and holds no pointer into anything: all that is in
  * it can be written to a file and read back.
  *
@@ -52,16 +52,18 @@ enum model_state {
 	MODEL_TOP,         /* free, at an arena's end, where it grows */
 	MODEL_INTERNAL,    /* the allocator's own: headers, caches' tables, fenceposts */
 	MODEL_FOREIGN,     /* between the allocator's blocks, but another's */
+	MODEL_SLAB,        /* free, side by side with others of its size, and never merged */
 	MODEL_STATES
 };
 
-/* "live", "cached", "fast", "bin", "top", "internal", "foreign" */
+/* "live", "cached", "fast", "bin", "top", "internal", "foreign",
+ * "slab" */
 const char *model_state_name(enum model_state state);
 
 /* Free, and kept by the allocator. */
 static inline bool model_state_is_free(enum model_state state)
 {
-	return state >= MODEL_CACHED && state <= MODEL_TOP;
+	return (state >= MODEL_CACHED && state <= MODEL_TOP) || state == MODEL_SLAB;
 }
 
 /* Free, and merged with free neighbours at the latest by a trim. */
@@ -80,13 +82,15 @@ enum model_page {
 enum model_region_kind {
 	MODEL_BREAK,       /* what sbrk moves */
 	MODEL_HEAP,        /* mapped for an arena, holds many blocks */
-	MODEL_MAPPED       /* a mapping with one block */
+	MODEL_MAPPED,      /* a mapping with one block, or what one has left */
+	MODEL_SLABS,       /* runs of blocks of one size, without headers */
+	MODEL_OWN          /* what describes the heap, of no arena */
 };
 
 struct model_region {
 	uint64_t begin, end;
 	enum model_region_kind kind;
-	uint32_t arena;            /* MODEL_MAPPED: no meaning */
+	uint32_t arena;            /* MODEL_MAPPED and MODEL_OWN: no meaning */
 	size_t first_block, block_count;
 	size_t first_page;         /* of the page that `begin` lies in */
 };
@@ -99,6 +103,8 @@ struct model_arena {
 	bool top_shrinks;          /* a trim gives back from the top: the break is its end */
 	size_t fast_blocks, bin_blocks;
 	uint64_t fast_bytes, bin_bytes;
+	size_t slab_blocks;        /* without what is left at the end of a run */
+	uint64_t slab_bytes;
 };
 
 /* A cache of a thread; its blocks are MODEL_CACHED. */
@@ -117,6 +123,18 @@ struct model_mapping {
 	uint64_t resident_bytes, swapped_bytes;
 };
 
+/* What the allocator gives back by itself. */
+enum model_giving {
+	MODEL_GIVES_END,     /* the end of its heap, when that is free */
+	/* Or whole free pages, wherever they are: */
+	MODEL_GIVES_SOON,    /* when they were free for a while: it is at it */
+	MODEL_GIVES_MORE,    /* when there are more of them than now */
+	MODEL_GIVES_ON_CALL  /* when the program calls it */
+};
+
+/* "end", "soon", "more", "on call" */
+const char *model_giving_name(enum model_giving giving);
+
 /* How the allocator decides, as far as it tells. */
 struct model_settings {
 	uint64_t trim_threshold, mmap_threshold, top_pad;
@@ -124,6 +142,8 @@ struct model_settings {
 	bool thresholds_fixed;     /* the program set one: they no longer follow what it frees */
 	uint64_t arena_max;        /* 0: as many as glibc likes */
 	uint64_t mapped_blocks, mapped_bytes, mapped_max;   /* as the allocator counts them */
+	uint64_t spare_blocks, spare_bytes;   /* likewise: free ones that it keeps */
+	enum model_giving giving;
 };
 
 /* Whether the blocks found are all there is. */
@@ -203,21 +223,33 @@ static inline uint64_t model_block_end(const struct model *model,
 	       model_block_address(model, block + 1) : region->end;
 }
 
+/* From a block's begin to its memory: in slabs they are one. */
+static inline uint64_t model_region_lead(const struct model *model,
+                                         const struct model_region *region)
+{
+	return region->kind == MODEL_SLABS ? 0 : model->lead;
+}
+
 /* What the program has of a block: of the two words before it the first is still the memory
  * of the block before. */
 static inline uint64_t model_memory_begin(const struct model *model,
                                           const struct model_region *region, size_t block)
 {
-	(void)region;
-	return model_block_address(model, block) + model->lead;
+	return model_block_address(model, block) + model_region_lead(model, region);
 }
 
 static inline uint64_t model_memory_end(const struct model *model,
                                         const struct model_region *region, size_t block)
 {
-	uint64_t end = model_block_end(model, region, block) + model->lead / 2;
+	uint64_t end = model_block_end(model, region, block) + model_region_lead(model, region) / 2;
 
 	return end < region->end ? end : region->end;
+}
+
+/* Whether its blocks are an arena's. */
+static inline bool model_region_is_arena(const struct model_region *region)
+{
+	return region->kind != MODEL_MAPPED && region->kind != MODEL_OWN;
 }
 
 static inline size_t model_region_pages(const struct model_region *region)
@@ -242,13 +274,13 @@ size_t model_find(const struct model *model, uint64_t address);
 /* What mallinfo2 of the process would say, from the blocks. */
 struct model_totals {
 	uint64_t arena;      /* bytes of the arenas */
-	uint64_t ordblks;    /* blocks in bins, and tops */
+	uint64_t ordblks;    /* blocks in bins and slabs, and tops */
 	uint64_t smblks;     /* fast blocks */
 	uint64_t hblks;      /* mapped blocks */
 	uint64_t hblkhd;     /* bytes mapped for them */
 	uint64_t fsmblks;    /* bytes in fast blocks */
 	uint64_t uordblks;   /* bytes in use, and what is not free otherwise */
-	uint64_t fordblks;   /* bytes free: bins, fast blocks, tops */
+	uint64_t fordblks;   /* bytes free: bins, fast blocks, slabs, tops */
 	uint64_t keepcost;   /* bytes of the first arena's top */
 };
 

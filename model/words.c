@@ -107,7 +107,7 @@ bool words_finish(struct words *words)
 size_t words_first(const struct words *words, const struct model *model,
                    const struct model_region *region, size_t block)
 {
-	uint64_t begin = model_block_address(model, block) + words->lead;
+	uint64_t begin = model_block_address(model, block) + words_lead(words, region);
 	uint64_t place = begin < region->end ? begin : region->end;
 	size_t page = region->first_page + (place / MODEL_PAGE - region->begin / MODEL_PAGE);
 	size_t word = place % MODEL_PAGE / sizeof(uint64_t);

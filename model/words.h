@@ -9,7 +9,7 @@
  * A block's own memory begins `lead` bytes behind the block and goes on so far
  * beyond its end: glibc gives a block's user the first word of the next chunk.  So
  * both an address and a place belong to the block of their region that holds them
- * less `lead`.
+ * less `lead`.  In slabs, which have no headers, that is 0.
  *
  * Ownership: struct words owns its arrays until words_free.  Running out of memory
  * sets `failed`; additions then do nothing.
@@ -56,6 +56,12 @@ struct words {
 	size_t value_count, value_room;
 	bool failed;
 };
+
+/* The lead of this region's blocks. */
+static inline uint64_t words_lead(const struct words *words, const struct model_region *region)
+{
+	return region->kind == MODEL_SLABS ? 0 : words->lead;
+}
 
 /* Prepares for a model whose regions are complete.  The empty struct is all zeros. */
 void words_open(struct words *words, const struct model *model, uint64_t lead);

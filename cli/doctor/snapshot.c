@@ -13,7 +13,7 @@
 
 /* Fixed length, so that it can be read before anything is known. */
 #define MAGIC "cede-snapshot/"
-#define FORMAT MAGIC "3\n"
+#define FORMAT MAGIC "4\n"
 #define FORMAT_BYTES (sizeof(FORMAT) - 1)
 
 #define ADDRESS_END (1ul << 56)      /* no address of a process is as high */
@@ -22,7 +22,7 @@
 
 /* The low bits of a block's number are its state. */
 #define STATE_BITS 3
-_Static_assert(MODEL_STATES <= 1 << STATE_BITS, "a state has no room in its block's number");
+_Static_assert(MODEL_STATES == 1 << STATE_BITS, "each value of the bits is a state");
 
 /* --- the patient --- */
 
@@ -62,6 +62,9 @@ static void settings_pass(struct stream *stream, struct model *model)
 	PASS(stream, settings->mapped_blocks);
 	PASS(stream, settings->mapped_bytes);
 	PASS(stream, settings->mapped_max);
+	PASS(stream, settings->spare_blocks);
+	PASS(stream, settings->spare_bytes);
+	PASS_TO(stream, settings->giving, MODEL_GIVES_ON_CALL);
 	PASS_TO(stream, model->audit.passed, 1);
 	stream_text(stream, model->audit.text, sizeof(model->audit.text));
 }
@@ -88,6 +91,8 @@ static void arenas_pass(struct stream *stream, struct model *model)
 		PASS(stream, arena.fast_bytes);
 		PASS(stream, arena.bin_blocks);
 		PASS(stream, arena.bin_bytes);
+		PASS(stream, arena.slab_blocks);
+		PASS(stream, arena.slab_bytes);
 		if (!stream->saves)
 			model_add_arena(model, &arena);
 	}
@@ -159,7 +164,7 @@ static uint64_t blocks_load(struct stream *stream, struct model *model, uint64_t
 		uint64_t bytes = (number >> STATE_BITS) * MODEL_GRAIN;
 		enum model_state state = (enum model_state)(number & ((1 << STATE_BITS) - 1));
 
-		if (!bytes || bytes > ADDRESS_END - address || state >= MODEL_STATES) {
+		if (!bytes || bytes > ADDRESS_END - address) {
 			stream_fail(stream, "it is damaged (a block of %lu bytes)", bytes);
 			break;
 		}
@@ -188,7 +193,7 @@ static void region_load(struct stream *stream, struct model *model)
 	uint8_t *pages;
 	size_t count;
 
-	PASS_TO(stream, region.kind, MODEL_MAPPED);
+	PASS_TO(stream, region.kind, MODEL_OWN);
 	PASS(stream, region.arena);
 	PASS_TO(stream, grains, ADDRESS_END / MODEL_GRAIN);
 	PASS(stream, region.block_count);

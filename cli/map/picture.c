@@ -16,7 +16,7 @@ const struct picture_style *picture_style(enum map_state state)
 		[MAP_FOREIGN] = { "another's, between the blocks", 0x6e6e6e },
 		[MAP_PINNED] = { "pinned: free, beside bytes in use", 0xd62f0a },
 		[MAP_CACHED] = { "free, whole pages, in threads' caches", 0xf7e225 },
-		[MAP_FREE] = { "free, whole pages, in fast bins and bins", 0xf59b14 },
+		[MAP_FREE] = { "free, whole pages, in fast bins, bins, slabs", 0xf59b14 },
 		[MAP_TOP] = { "free, whole pages, top of an arena", 0x2ec4a6 },
 		[MAP_UNTOUCHED] = { "in use, but not resident: never touched", 0xb5d3f0 },
 		[MAP_GONE] = { "free: given back or never touched", 0xeceae6 },
@@ -86,7 +86,7 @@ bool picture_top_begins(const struct picture *picture, size_t cell)
 	const struct map_cell *it = &picture->map.cells[cell];
 	uint64_t top;
 
-	if (region->kind == MODEL_MAPPED)
+	if (!model_region_is_arena(region))
 		return false;
 	top = picture->patient->model.arenas[region->arena].top;
 	return top && top >= it->begin && top < it->end;
@@ -144,6 +144,19 @@ void picture_section_text(const struct picture *picture, const struct map_sectio
 	if (section->kind == MODEL_MAPPED) {
 		snprintf(text, size, "%zu mapped block%s: %s resident", section->region_count, s,
 		         resident.text);
+		return;
+	}
+	if (section->kind == MODEL_OWN) {
+		snprintf(text, size, "What describes the heap: %s resident", resident.text);
+		return;
+	}
+	if (section->kind == MODEL_SLABS) {
+		if (model->arena_count > MAP_ARENAS_MOST)
+			snprintf(text, size, "Slabs of %zu arenas: %s resident", model->arena_count,
+			         resident.text);
+		else
+			snprintf(text, size, "Slabs of arena %u: %s resident", first->arena,
+			         resident.text);
 		return;
 	}
 	if (section->kind == MODEL_HEAP && model->arena_count > MAP_ARENAS_MOST) {

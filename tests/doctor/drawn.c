@@ -9,7 +9,7 @@
 
 static enum model_state state_of(char letter)
 {
-	static const char letters[MODEL_STATES + 1] = "LCFBTIX";
+	static const char letters[MODEL_STATES + 1] = "LCFBTIXS";
 	const char *at = strchr(letters, letter);
 
 	assert_true(letter && at);
@@ -40,6 +40,9 @@ static void arena_count(struct model *model, uint32_t index, enum model_state st
 	} else if (state == MODEL_TOP) {
 		arena->top = address;
 		arena->top_bytes = bytes;
+	} else if (state == MODEL_SLAB) {
+		arena->slab_blocks++;
+		arena->slab_bytes += bytes;
 	}
 }
 
@@ -56,7 +59,7 @@ void drawn_region(struct model *model, enum model_region_kind kind, uint32_t are
 		uint64_t bytes = strtoull(blocks + 1, &end, 10);
 
 		model_add_block(model, address, state);
-		if (kind != MODEL_MAPPED)
+		if (kind != MODEL_MAPPED && kind != MODEL_OWN)
 			arena_count(model, arena, state, address, bytes);
 		address += bytes;
 		blocks = end + strspn(end, " ");

@@ -4,7 +4,7 @@
  *   drawn_region(&model, MODEL_BREAK, 0, begin, "L32 B4096 F32 T8192", "RR-");
  *
  * Blocks in their order: a letter for the state (L live, C cached, F fast, B bin, T
- * top, I internal, X foreign) and the bytes.  Pages: R resident, - absent, Z zeros, S
+ * top, I internal, X foreign, S slab) and the bytes.  Pages: R resident, - absent, Z zeros, S
  * swapped; the last one goes on to the region's end.
  */
 #ifndef TESTS_DOCTOR_DRAWN_H

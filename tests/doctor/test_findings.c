@@ -103,6 +103,35 @@ static void test_trim_elsewhere(void **state)
 	assert_int_equal(predicted(&model), 0);
 }
 
+/* Where whole pages go by themselves: caches are emptied, the header is longer, and every
+ * arena's top goes. */
+static void test_trim_whole_pages(void **state)
+{
+	struct model model = { .settings = { .giving = MODEL_GIVES_SOON } };
+	struct trim trim;
+
+	(void)state;
+	drawn_region(&model, MODEL_BREAK, 0, BASE, "L4000 B4192 L4096", "R");
+	assert_int_equal(predicted(&model), 4096);
+	model.settings.giving = MODEL_GIVES_SOON;
+	drawn_region(&model, MODEL_BREAK, 0, BASE, "L4016 B4176 L4096", "R");
+	assert_int_equal(predicted(&model), 0);
+	model.settings.giving = MODEL_GIVES_MORE;
+	drawn_region(&model, MODEL_BREAK, 0, BASE, "L32 B4064 C32 B8160 L4096", "R");
+	assert_int_equal(predicted(&model), 8192);
+	model.settings.giving = MODEL_GIVES_ON_CALL;
+	drawn_region(&model, MODEL_HEAP, 0, BASE, "I4064 T8224", "R");
+	drawn_region(&model, MODEL_SLABS, 0, BASE + 0x100000, "S4080 C16 L16 S8176 S4096 S4096", "RRRR-");
+	drawn_region(&model, MODEL_MAPPED, 0, BASE + 0x200000, "B8192", "R");
+	drawn_region(&model, MODEL_OWN, 0, BASE + 0x300000, "I4096 S4096", "R");
+	drawn_finish(&model);
+	trim_predict(&model, &trim);
+	model_free(&model);
+	/* The top's, the slabs' first, third and fourth page, the spare's, what described them. */
+	assert_int_equal(trim.top_bytes, 8192);
+	assert_int_equal(trim.bytes, 8192 + 3 * 4096 + 8192 + 4096);
+}
+
 static void test_account(void **state)
 {
 	struct model model = { 0 };
@@ -239,6 +268,31 @@ static void test_gates(void **state)
 	assert_int_equal(gate.key_blocks, 1);
 }
 
+/* What goes by itself waits behind no block. */
+static void test_waiting(void **state)
+{
+	struct model model = { .settings = { .giving = MODEL_GIVES_SOON } };
+	struct gate gates[GATE_KINDS];
+	struct account account;
+	struct trim trim;
+	size_t count;
+
+	(void)state;
+	drawn_region(&model, MODEL_BREAK, 0, BASE, "B40960 L32 T40928", "R");
+	drawn_region(&model, MODEL_SLABS, 0, BASE + 0x100000, "S8192 C4096", "R");
+	drawn_finish(&model);
+	account_fill(&model, &account);
+	trim_predict(&model, &trim);
+	count = gates_find(&model, &account, &trim, gates);
+	assert_int_equal(count, 2);
+	assert_int_equal(gates[0].kind, GATE_WAIT);
+	/* But for the page of the live block. */
+	assert_int_equal(gates[0].held_bytes, 40960 + 9 * 4096 + 8192);
+	assert_int_equal(gates[1].kind, GATE_CACHE);
+	assert_int_equal(gates[1].held_bytes, 4096);
+	model_free(&model);
+}
+
 static void test_threshold(void **state)
 {
 	struct model model = { .settings = { .trim_threshold = 128 << 10 } };
@@ -310,9 +364,11 @@ int main(void)
 		cmocka_unit_test(test_trim_merges),
 		cmocka_unit_test(test_trim_top),
 		cmocka_unit_test(test_trim_elsewhere),
+		cmocka_unit_test(test_trim_whole_pages),
 		cmocka_unit_test(test_account),
 		cmocka_unit_test(test_classes),
 		cmocka_unit_test(test_gates),
+		cmocka_unit_test(test_waiting),
 		cmocka_unit_test(test_threshold),
 		cmocka_unit_test(test_verdicts),
 	};

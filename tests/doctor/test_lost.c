@@ -92,6 +92,26 @@ static void test_addresses(void **state)
 	assert_int_equal(reached_from(UINT64_MAX), 0);
 }
 
+/* In slabs a block is its user's from its begin to its end. */
+static void test_slabs(void **state)
+{
+	static const uint64_t roots[] = { BASE + 64 };
+	static const size_t place = 120;
+	static const uint64_t word = BASE + 255;
+	struct heap heap = { .model = { .lead = LEAD } };
+	struct leaks leaks;
+
+	(void)state;
+	drawn_region(&heap.model, MODEL_SLABS, 0, BASE, "L64 L64 S64 L64 S3840", "R");
+	words_open(&heap.words, &heap.model, LEAD);
+	words_add_roots(&heap.words, roots, NULL, 1);
+	page_put(&heap, 0, 1, &place, &word);
+	leaks = heap_leaks(&heap);
+	assert_count(&leaks.reached, 2, 128);
+	assert_count(&leaks.definite, 1, 64);
+	assert_int_equal(leaks_group_at(&leaks, 0)->samples[0], BASE);
+}
+
 /* Where one region ends the next one may begin: its address is none of the first's. */
 static void test_neighbours(void **state)
 {
@@ -316,7 +336,8 @@ static void test_no_referrers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_addresses), cmocka_unit_test(test_neighbours),
+		cmocka_unit_test(test_addresses), cmocka_unit_test(test_slabs),
+		cmocka_unit_test(test_neighbours),
 		cmocka_unit_test(test_contents), cmocka_unit_test(test_pages),
 		cmocka_unit_test(test_groups),
 		cmocka_unit_test(test_referrers),
