@@ -25,12 +25,12 @@ struct doctor_options {
 };
 
 static const char doctor_about[] =
-	"Reads the heap of a process that runs on glibc's malloc, as it runs: nothing is\n"
-	"loaded into it and nothing changed.  It is stopped for some tens of milliseconds;\n"
+	"Reads the heap of a process that runs on glibc's malloc or on cede, as it runs: nothing\n"
+	"is loaded into it and nothing changed.  It is stopped for some tens of milliseconds;\n"
 	"whatever happens to this command, it then runs on.  Reads core files, too.\n\n"
 	"Exit status: 0 the memory is in use, 10 it is lost (--leaks) or grew between two looks,\n"
 	"11 it is free but retained, 12 it is free but on pages shared with what is in use,\n"
-	"13 most is not in glibc's heap, 1 the doctor could not tell, 2 it was called wrongly.\n\n"
+	"13 most is in neither's heap, 1 the doctor could not tell, 2 it was called wrongly.\n\n"
 	"  cede doctor $(pidof server)\n"
 	"  cede doctor --leaks $(pidof server)\n"
 	"  cede doctor --core core.4711 --exe ./server\n"

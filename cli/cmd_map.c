@@ -11,8 +11,8 @@
 #include "map/page.h"
 
 static const char map_about[] =
-	"Draws the heap of a process on glibc's malloc, live or in a core: its address space\n"
-	"in rows, a cell for each page or group of pages, coloured by what became of its bytes.\n"
+	"Draws the heap of a process on glibc's malloc or cede, live or in a core: its address\n"
+	"space in rows, a cell for each page or group of pages, coloured by what became of its bytes.\n"
 	"The file's ending says how: .svg, .png, or .html, which zooms and tells what lies\n"
 	"under the pointer. See docs/map.md.\n\n"
 	"  cede map -o heap.html $(pidof server)\n"
@@ -32,7 +32,7 @@ static int patient_draw(struct patient *patient, const char *path)
 	const char *failure;
 
 	if (!patient->model.region_count)
-		return command_fail("%s has no heap of glibc's malloc to draw%s%s", patient->what,
+		return command_fail("%s has no heap of glibc's malloc, or cede's, to draw%s%s", patient->what,
 		                    patient->allocator.name ? ": it runs on " : "",
 		                    patient->allocator.name ? patient->allocator.name : "");
 	patient_judge(patient, &VERDICT_LIMITS);

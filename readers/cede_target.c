@@ -58,33 +58,55 @@ static bool slabs_are_sound(const struct cede_descriptor *d)
 	       has_field(d->segment_touched, 2ul * d->segment_units, d->segment_size);
 }
 
-static bool is_sound(const struct cede_target *target, const struct cede_descriptor *d)
+/* What the heap's reader needs beside. */
+static bool rest_is_sound(const struct cede_descriptor *d)
+{
+	size_t head = CEDE_TARGET_RECORD_HEAD;
+
+	return has_field(d->arena_lock, 4, d->arena_size) &&
+	       has_field(d->arena_fastbins, 80, d->arena_size) &&
+	       has_field(d->arena_bins, 2032, d->arena_size) &&
+	       has_field(d->arena_contiguous, 1, d->arena_size) &&
+	       has_field(d->arena_lowest, 8, d->arena_size) &&
+	       d->heap_header >= 24 && d->heap_header <= CEDE_TARGET_RECORD &&
+	       d->heap_header % 16 == 0 &&
+	       has_field(d->record_arena, 8, d->record_size) &&
+	       has_field(d->segment_arena, 8, d->segment_size) && has_field(d->thread_id, 4, head) &&
+	       has_field(d->thread_busy, 4, head) && has_field(d->thread_caching, 1, head) &&
+	       has_field(d->thread_lock, 4, head) && has_field(d->thread_slots, 8, head) &&
+	       has_field(d->thread_next, 8, head) && d->claim_size <= CEDE_TARGET_CLAIM &&
+	       has_field(d->claim_arena, 8, d->claim_size) &&
+	       has_field(d->claim_count, 4, d->claim_size) &&
+	       has_field(d->claim_ranges, 0, d->claim_size);
+}
+
+static bool is_sound(const struct memory *memory, const struct cede_descriptor *d)
 {
 	uint64_t page_size;
 
-	return arena_is_sound(d) && slabs_are_sound(d) && d->classes != 0 &&
+	return arena_is_sound(d) && slabs_are_sound(d) && rest_is_sound(d) && d->classes != 0 &&
 	       d->classes <= CEDE_TARGET_CLASSES &&
-	       memory_read(&target->memory, d->page_size, &page_size, sizeof(page_size)) &&
+	       memory_read(memory, d->page_size, &page_size, sizeof(page_size)) &&
 	       page_size == MEMORY_PAGE;
 }
 
 /* ---- where is it? ---- */
 
 struct search {
-	struct cede_target *target;
+	const struct memory *memory;
+	struct cede_descriptor *descriptor;
 	char *bytes;
 	size_t left;             /* to be read at most */
 	int error;               /* errno when nothing could be read at all */
 	bool any_read, garbled;
 	uint32_t other_version;  /* when there was one */
 	bool older;              /* the same version, with less than is read here */
-	bool found;              /* in target->descriptor */
+	bool found;
 	uint64_t top, system;    /* its main arena's */
 };
 
 static void judge(struct search *search, const struct cede_descriptor *d, size_t has)
 {
-	struct cede_target *target = search->target;
 	uint64_t top, system;
 
 	if (d->version != CEDE_DESCRIPTOR_VERSION) {
@@ -94,9 +116,9 @@ static void judge(struct search *search, const struct cede_descriptor *d, size_t
 	search->older |= d->size < sizeof(*d);
 	if (d->size < sizeof(*d))
 		return;
-	if (has < sizeof(*d) || !is_sound(target, d) ||
-	    !memory_read(&target->memory, d->main_arena + d->arena_top, &top, sizeof(top)) ||
-	    !memory_read(&target->memory, d->main_arena + d->arena_system_bytes, &system,
+	if (has < sizeof(*d) || !is_sound(search->memory, d) ||
+	    !memory_read(search->memory, d->main_arena + d->arena_top, &top, sizeof(top)) ||
+	    !memory_read(search->memory, d->main_arena + d->arena_system_bytes, &system,
 	                 sizeof(system))) {
 		search->garbled = true;
 		return;
@@ -106,14 +128,14 @@ static void judge(struct search *search, const struct cede_descriptor *d, size_t
 	search->found = true;
 	search->top = top;
 	search->system = system;
-	target->descriptor = *d;
+	*search->descriptor = *d;
 }
 
 /* Each place in a mapping where the text is, at a multiple of 8. */
 static void mapping_search(struct search *search, const struct memory_mapping *mapping)
 {
 	static const char magic[16] = CEDE_DESCRIPTOR_MAGIC;
-	const struct memory *memory = &search->target->memory;
+	const struct memory *memory = search->memory;
 	uint64_t at = mapping->begin;
 
 	while (at < mapping->end && search->left != 0) {
@@ -153,7 +175,7 @@ static bool may_have_it(const struct memory *memory, size_t i)
 
 static void search_all(struct search *search)
 {
-	const struct memory *memory = &search->target->memory;
+	const struct memory *memory = search->memory;
 
 	for (size_t i = 0; i < memory->mapping_count; i++)
 		if (may_have_it(memory, i))
@@ -162,17 +184,17 @@ static void search_all(struct search *search)
 
 /* ---- what to say when it is not there ---- */
 
-static bool refuse_another(const struct cede_target *target, struct cede_refusal *refusal)
+static bool refuse_another(const struct memory *memory, struct cede_refusal *refusal)
 {
 	struct allocator allocator;
-	pid_t pid = target->memory.pid;
+	pid_t pid = memory->pid;
 
-	allocator_find(&target->memory, &allocator);
+	allocator_find(memory, &allocator);
 	if (allocator.name && strcmp(allocator.name, "cede"))
 		return cede_target_refuse(refusal, "process %d does not run on cede, but on %s (%s)", pid,
 		                          allocator.name, allocator.file);
-	for (size_t i = 0; i < target->memory.mapping_count; i++)
-		if (!strncmp(memory_mapping_name(&target->memory.mappings[i]), "libc.so.6", 9))
+	for (size_t i = 0; i < memory->mapping_count; i++)
+		if (!strncmp(memory_mapping_name(&memory->mappings[i]), "libc.so.6", 9))
 			return cede_target_refuse(refusal, "process %d does not run on cede, but on glibc's "
 			                          "malloc: start it with `cede run`", pid);
 	return cede_target_refuse(refusal, "process %d does not run on cede: nothing in it tells what "
@@ -181,8 +203,7 @@ static bool refuse_another(const struct cede_target *target, struct cede_refusal
 
 static bool search_judge(const struct search *search, struct cede_refusal *refusal)
 {
-	const struct cede_target *target = search->target;
-	pid_t pid = target->memory.pid;
+	pid_t pid = search->memory->pid;
 
 	if (search->found && search->top != 0)
 		return true;
@@ -202,14 +223,30 @@ static bool search_judge(const struct search *search, struct cede_refusal *refus
 		access_explain(pid, search->error, refusal->text, sizeof(refusal->text));
 		return false;
 	}
-	return refuse_another(target, refusal);
+	return refuse_another(search->memory, refusal);
+}
+
+bool cede_target_find(const struct memory *memory, struct cede_descriptor *descriptor,
+                      struct cede_refusal *refusal)
+{
+	struct search search = { .memory = memory, .descriptor = descriptor, .left = SEARCH_MOST };
+	bool found;
+
+	if (allocator_word_bits(memory) == 32)
+		return cede_target_refuse(refusal, "process %d is a 32-bit program, which cede does not "
+		                          "serve", memory->pid);
+	search.bytes = malloc(SEARCH_BYTES);
+	if (!search.bytes)
+		return cede_target_refuse(refusal, "out of memory");
+	search_all(&search);
+	found = search_judge(&search, refusal);
+	free(search.bytes);
+	return found;
 }
 
 bool cede_target_open(struct cede_target *target, pid_t pid, struct cede_refusal *refusal)
 {
-	struct search search = { .target = target, .left = SEARCH_MOST };
 	int error = memory_open(&target->memory, pid);
-	bool opened;
 
 	if (!error && target->memory.mapping_count == 0)
 		error = ESRCH;
@@ -217,20 +254,10 @@ bool cede_target_open(struct cede_target *target, pid_t pid, struct cede_refusal
 		access_explain(pid, error, refusal->text, sizeof(refusal->text));
 		return false;
 	}
-	search.bytes = malloc(SEARCH_BYTES);
-	if (!search.bytes) {
-		opened = cede_target_refuse(refusal, "out of memory");
-	} else if (allocator_word_bits(&target->memory) == 32) {
-		opened = cede_target_refuse(refusal, "process %d is a 32-bit program, which cede does not "
-		                            "serve", pid);
-	} else {
-		search_all(&search);
-		opened = search_judge(&search, refusal);
-	}
-	free(search.bytes);
-	if (!opened)
-		memory_close(&target->memory);
-	return opened;
+	if (cede_target_find(&target->memory, &target->descriptor, refusal))
+		return true;
+	memory_close(&target->memory);
+	return false;
 }
 
 void cede_target_close(struct cede_target *target)

@@ -16,6 +16,8 @@
 #define CEDE_TARGET_RECORD ((size_t)1 << 10)   /* the same of a slab's and a segment's */
 #define CEDE_TARGET_UNITS  64u                 /* of a segment */
 #define CEDE_TARGET_CLASSES 256u
+#define CEDE_TARGET_RECORD_HEAD ((size_t)256)  /* of a thread's record, without its bins */
+#define CEDE_TARGET_CLAIM  ((size_t)64 << 10)
 
 struct cede_target {
 	struct memory memory;
@@ -33,6 +35,10 @@ struct cede_refusal {
  */
 bool cede_target_open(struct cede_target *target, pid_t pid, struct cede_refusal *refusal);
 void cede_target_close(struct cede_target *target);
+
+/* The same of an open memory of the process, which stays the caller's. */
+bool cede_target_find(const struct memory *memory, struct cede_descriptor *descriptor,
+                      struct cede_refusal *refusal);
 
 /* Always false. */
 bool cede_target_refuse(struct cede_refusal *refusal, const char *format, ...)

@@ -89,7 +89,7 @@ static void run_read(struct work *work, struct run *run)
 			uint64_t page = run->page + (i + j) * MODEL_PAGE;
 			size_t count = page_filter(work, work->buffer + j * WORDS_PAGE,
 			                           word_within(page, region->begin +
-			                                       work->gather->lead),
+			                                       words_lead(work->words, region)),
 			                           word_within(page, region->end), bits);
 
 			words_add_page(work->words, region->first_page + page / MODEL_PAGE -
@@ -116,12 +116,13 @@ static void region_gather(struct work *work, const struct model_region *region)
 {
 	const struct model *model = work->gather->model;
 	struct run run = { .region = region };
+	uint64_t lead = words_lead(work->words, region);
 	uint64_t next = region->begin & ~(MODEL_PAGE - 1);
 
 	for (size_t i = 0; i < region->block_count; i++) {
 		size_t block = region->first_block + i;
-		uint64_t begin = model_block_address(model, block) + work->gather->lead;
-		uint64_t end = model_block_end(model, region, block) + work->gather->lead;
+		uint64_t begin = model_block_address(model, block) + lead;
+		uint64_t end = model_block_end(model, region, block) + lead;
 
 		if (model_block_state(model, block) != MODEL_LIVE)
 			continue;
@@ -250,6 +251,8 @@ static void registers_gather(struct work *work)
 
 		words_add_thread(work->words, &(struct words_thread){
 		                 thread->id, thread->stack_pointer, thread->thread_pointer });
+		if (thread->id == work->gather->own_thread)
+			continue;
 		roots_add(work, work->buffer, stop_registers(thread, work->buffer, REGISTER_WORDS),
 		          WORDS_REGISTER | (uint64_t)thread->id, 0);
 	}
@@ -286,13 +289,27 @@ static struct range stack_hole(const struct work *work, const struct stop_thread
 	return hole;
 }
 
+/* All that the allocator's thread has: its stack begins with a mapping, behind a page that
+ * nobody may touch, and its own data ends within a page above its pointer. */
+static struct range own_thread_hole(const struct work *work, const struct stop_thread *thread)
+{
+	const struct memory_mapping *mapping =
+		memory_mapping_at(work->gather->memory, thread->stack_pointer);
+
+	if (!mapping || thread->thread_pointer < thread->stack_pointer ||
+	    thread->thread_pointer >= mapping->end)
+		return (struct range){ 0, 0 };
+	return (struct range){ mapping->begin, thread->thread_pointer + MEMORY_PAGE };
+}
+
 static bool ranges_fill(struct work *work)
 {
 	const struct gather *gather = work->gather;
 	size_t regions = gather->model->region_count, holes = 0;
 
 	work->heap.items = calloc(regions + 1, sizeof(struct range));
-	work->holes.items = calloc(regions + gather->stop->count + 1, sizeof(struct range));
+	work->holes.items = calloc(regions + gather->stop->count + gather->own_count + 1,
+	                           sizeof(struct range));
 	if (!work->heap.items || !work->holes.items)
 		return false;
 	for (size_t i = 0; i < regions; i++) {
@@ -306,9 +323,12 @@ static bool ranges_fill(struct work *work)
 	work->heap.count = regions;
 	memcpy(work->holes.items, work->heap.items, regions * sizeof(struct range));
 	holes = regions;
-	work->holes.items[holes++] = (struct range){ gather->own_begin, gather->own_end };
+	for (size_t i = 0; i < gather->own_count; i++)
+		work->holes.items[holes++] = gather->own[i];
 	for (size_t i = 0; i < gather->stop->count; i++)
-		work->holes.items[holes++] = stack_hole(work, &gather->stop->threads[i]);
+		work->holes.items[holes++] = gather->stop->threads[i].id == gather->own_thread ?
+			own_thread_hole(work, &gather->stop->threads[i]) :
+			stack_hole(work, &gather->stop->threads[i]);
 	work->holes.count = holes;
 	ranges_merge(&work->heap);
 	ranges_merge(&work->holes);

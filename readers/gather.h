@@ -5,8 +5,8 @@
  * Roots are the registers of every thread, its stack from the stack pointer up, and all
  * other memory that holds data: what the program's files have for variables, threads'
  * own data, anonymous memory, and what lies between the heap's blocks but is another's.
- * No roots are the allocator's structures, blocks that are free, constants, and files
- * that several processes write to.
+ * No roots are the allocator's structures and its own thread, blocks that are free,
+ * constants, and files that several processes write to.
  *
  * Only resident or swapped pages are read.
  */
@@ -15,6 +15,7 @@
 
 #include "model/words.h"
 #include "readers/memory.h"
+#include "readers/ranges.h"
 #include "readers/stop.h"
 
 struct gather {
@@ -22,7 +23,9 @@ struct gather {
 	const struct stop *stop;
 	const struct model *model;     /* its regions are complete, but not finished */
 	uint64_t lead;                 /* as of struct words */
-	uint64_t own_begin, own_end;   /* the allocator's structure outside the heap */
+	const struct range *own;  /* the allocator's structures outside the heap */
+	size_t own_count;
+	pid_t own_thread;              /* its thread, or 0 */
 };
 
 /* Fills `words`.  Returns whether there was memory. */

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "readers/cede_heap.h"
 #include "readers/contents.h"
 #include "readers/gather.h"
 #include "readers/glibc_lists.h"
@@ -29,6 +30,7 @@ struct look {
 	struct words *words;       /* NULL when not wanted */
 	struct stop stop;
 	struct glibc glibc;
+	struct cede_heap *cede;    /* NULL: the heap is glibc's */
 	struct glibc_state state;
 	struct contents contents;
 	struct glibc_report *report;
@@ -104,10 +106,13 @@ static bool thread_in_malloc(const struct glibc *glibc, const struct stop_thread
 static int threads_leave_malloc(struct look *look)
 {
 	const struct stop *stop = &look->stop;
+	size_t most = STEPS_LEAST + STEPS_EACH * stop->count;
 
+	most = most < STEPS_MOST ? most : STEPS_MOST;
 	look->in_malloc = false;
-	for (unsigned step = 0; step < STEPS_MOST &&
-	     step < STEPS_LEAST + STEPS_EACH * stop->count; step++) {
+	if (look->cede)
+		return cede_heap_settle(look->cede, &look->stop, (unsigned)most, &look->in_malloc);
+	for (size_t step = 0; step < most; step++) {
 		size_t i = 0;
 		int error;
 
@@ -126,8 +131,11 @@ static int threads_leave_malloc(struct look *look)
 
 static enum glibc_copied heap_copy(struct look *look)
 {
-	enum glibc_copied result = glibc_state_copy(&look->state);
+	enum glibc_copied result;
 
+	if (look->cede)
+		return cede_heap_copy(look->cede, &look->state);
+	result = glibc_state_copy(&look->state);
 	if (result == GLIBC_COPIED)
 		result = glibc_walk(&look->state);
 	if (result == GLIBC_COPIED)
@@ -138,10 +146,14 @@ static enum glibc_copied heap_copy(struct look *look)
 /* A chunk's user has what lies 16 bytes behind it, to as far beyond its end. */
 static enum glibc_copied words_copy(struct look *look)
 {
+	const struct range arena = {
+		look->glibc.main_arena, look->glibc.main_arena + look->glibc.layout->state_bytes,
+	};
 	const struct gather gather = {
 		.memory = look->memory, .stop = &look->stop, .model = look->model,
-		.lead = GLIBC_LINKS, .own_begin = look->glibc.main_arena,
-		.own_end = look->glibc.main_arena + look->glibc.layout->state_bytes,
+		.lead = GLIBC_LINKS, .own = look->cede ? look->cede->own : &arena,
+		.own_count = look->cede ? sizeof(look->cede->own) / sizeof(*look->cede->own) : 1,
+		.own_thread = look->cede ? look->cede->purger : 0,
 	};
 
 	return gather_words(&gather, look->words) ? GLIBC_COPIED : GLIBC_NO_MEMORY;
@@ -164,7 +176,11 @@ static int process_copy(struct look *look, enum glibc_copied *copied)
 	look->glibc = (struct glibc){ .memory = look->memory, .stop = &look->stop };
 	if (error)
 		return error;
-	look->found = glibc_find(&look->glibc);
+	look->found = GLIBC_FOUND;
+	if (look->cede)
+		cede_heap_begin(look->cede, look->memory, &look->glibc);
+	else
+		look->found = glibc_find(&look->glibc);
 	if (look->found == GLIBC_FOUND) {
 		error = threads_leave_malloc(look);
 		/* What ran may have mapped. */
@@ -210,7 +226,9 @@ static enum glibc_copied look_complete(struct look *look)
 
 	if (!model_finish(look->model))
 		return GLIBC_NO_MEMORY;
-	if (look->found == GLIBC_FOUND)
+	if (look->cede)
+		result = cede_heap_complete(look->cede, &look->state);
+	else if (look->found == GLIBC_FOUND)
 		result = glibc_lists_follow(&look->state);
 	if (look->found == GLIBC_FOUND && result == GLIBC_COPIED &&
 	    !contents_name(&look->contents, look->model))
@@ -258,6 +276,8 @@ static enum glibc_outcome looks_take(struct look *look)
 		struct window *window = look->state.window;
 		int error = look_once(look, &result);
 
+		if (look->cede)
+			cede_heap_free(look->cede);
 		look->report->error = error ? error : result == GLIBC_NO_MEMORY ? ENOMEM : 0;
 		glibc_state_free(&look->state);
 		look->state.window = window;
@@ -281,13 +301,16 @@ static enum glibc_outcome looks_take(struct look *look)
 enum glibc_outcome glibc_read(struct memory *memory, struct model *model,
                               struct glibc_report *report)
 {
-	return glibc_read_words(memory, model, NULL, report);
+	return glibc_read_words(memory, NULL, model, NULL, report);
 }
 
-enum glibc_outcome glibc_read_words(struct memory *memory, struct model *model,
-                                    struct words *words, struct glibc_report *report)
+enum glibc_outcome glibc_read_words(struct memory *memory, const struct cede_descriptor *cede,
+                                    struct model *model, struct words *words,
+                                    struct glibc_report *report)
 {
-	struct look look = { .memory = memory, .model = model, .words = words, .report = report };
+	struct cede_heap heap = { .descriptor = cede };
+	struct look look = { .memory = memory, .model = model, .words = words, .report = report,
+	                     .cede = cede ? &heap : NULL };
 	enum glibc_outcome outcome;
 
 	*report = (struct glibc_report){ 0 };
@@ -297,6 +320,9 @@ enum glibc_outcome glibc_read_words(struct memory *memory, struct model *model,
 		return GLIBC_FAILED;
 	}
 	look.contents = (struct contents){ .memory = memory, .window = look.state.window };
+	if (cede)
+		snprintf(report->cede, sizeof(report->cede), "%u.%u.%u", cede->library_version[0],
+		         cede->library_version[1], cede->library_version[2]);
 	outcome = looks_take(&look);
 	contents_free(&look.contents);
 	free(look.state.window);

@@ -1,14 +1,17 @@
 /*
- * Reads the heap of a glibc process into a model.  Layer: readers.
+ * Reads the heap of a process on glibc's malloc, or on cede, into a model.  Layer: readers.
  *
  * The process is stopped for as long as it takes to walk its chunks and to look at
  * which pages are resident, then runs on; its lists are followed afterwards.  It is
  * stopped again when a thread was inside malloc, or when lists and chunks do not
  * agree: a process with a single thread takes no lock.  Of a core there is one look,
- * whatever its threads were doing: what does not agree then is GLIBC_CORRUPT.
+ * whatever its threads were doing: what does not agree then is GLIBC_CORRUPT.  cede's heap
+ * is read the same way (cede_heap.h), though who is at work in it can be told.
  */
 #ifndef CEDE_READERS_GLIBC_H
 #define CEDE_READERS_GLIBC_H
+
+#include <cede/descriptor.h>
 
 #include "model/model.h"
 #include "model/words.h"
@@ -16,7 +19,8 @@
 
 enum glibc_outcome {
 	GLIBC_READ,
-	GLIBC_ABSENT,           /* no glibc, or its heap was never used; mappings are filled in */
+	GLIBC_ABSENT,           /* no glibc, or its heap was never used; mappings are filled in.
+	                           Never of cede */
 	GLIBC_UNKNOWN,          /* a version whose layout is not known */
 	GLIBC_BUSY,             /* each time in the middle of a change */
 	GLIBC_CORRUPT,          /* each time the same disagreement: `why` says where */
@@ -25,7 +29,8 @@ enum glibc_outcome {
 
 struct glibc_report {
 	int error;              /* of GLIBC_FAILED */
-	unsigned version;       /* 236 for 2.36, 0 when it does not tell */
+	unsigned version;       /* of glibc: 236 for 2.36, 0 when it does not tell */
+	char cede[16];          /* version of cede, "0.1.0"; "": on glibc's malloc */
 	size_t threads;
 	unsigned stops;         /* how often it was stopped; 0: a core's */
 	size_t locked_arenas;   /* of a core: a thread was changing them */
@@ -40,8 +45,9 @@ enum glibc_outcome glibc_read(struct memory *memory, struct model *model,
                               struct glibc_report *report);
 
 /* The same, and what leads to the blocks: the process waits longer, by some half a
- * second for each GiB of memory that it uses. */
-enum glibc_outcome glibc_read_words(struct memory *memory, struct model *model,
-                                    struct words *words, struct glibc_report *report);
+ * second for each GiB of memory that it uses.  With a descriptor the heap is cede's. */
+enum glibc_outcome glibc_read_words(struct memory *memory, const struct cede_descriptor *cede,
+                                    struct model *model, struct words *words,
+                                    struct glibc_report *report);
 
 #endif

@@ -114,7 +114,7 @@ static enum glibc_copied arena_follow(const struct follower *follower, uint32_t 
 	return result;
 }
 
-static enum glibc_copied cached_follow(struct glibc_state *state)
+enum glibc_copied glibc_lists_follow_caches(struct glibc_state *state)
 {
 	struct model *model = state->model;
 
@@ -167,6 +167,12 @@ static void top_measure(struct glibc_state *state, uint32_t index)
 	figures->top_shrinks = index == 0 && region->end == break_end;
 }
 
+void glibc_lists_measure_tops(struct glibc_state *state)
+{
+	for (uint32_t i = 0; i < state->arena_count; i++)
+		top_measure(state, i);
+}
+
 enum glibc_copied glibc_lists_follow(struct glibc_state *state)
 {
 	struct follower follower;
@@ -176,10 +182,9 @@ enum glibc_copied glibc_lists_follow(struct glibc_state *state)
 		free(follower.link_of);
 		return GLIBC_NO_MEMORY;
 	}
-	for (uint32_t i = 0; i < state->arena_count && result == GLIBC_COPIED; i++) {
-		top_measure(state, i);
+	glibc_lists_measure_tops(state);
+	for (uint32_t i = 0; i < state->arena_count && result == GLIBC_COPIED; i++)
 		result = arena_follow(&follower, i);
-	}
 	free(follower.link_of);
-	return result == GLIBC_COPIED ? cached_follow(state) : result;
+	return result == GLIBC_COPIED ? glibc_lists_follow_caches(state) : result;
 }

@@ -16,4 +16,8 @@
  */
 enum glibc_copied glibc_lists_follow(struct glibc_state *state);
 
+/* Parts of it: the tops' figures, and the blocks in caches. */
+void glibc_lists_measure_tops(struct glibc_state *state);
+enum glibc_copied glibc_lists_follow_caches(struct glibc_state *state);
+
 #endif

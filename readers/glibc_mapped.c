@@ -22,12 +22,14 @@ static bool header_matches(const struct search *search, uint64_t begin, uint64_t
                            uint64_t *end)
 {
 	const struct glibc_layout *layout = search->state->glibc->layout;
+	uint64_t vary = layout->mapped_flag_varies ? GLIBC_PREVIOUS_USED : 0;
 	uint64_t room = search->end - begin, bytes;
 	const uint64_t *header = offset < room ?
 	                         window_look(search->state->window, begin + offset, 16) : NULL;
 
 	/* The lowest bit tells of huge pages. */
-	if (!header || (header[1] & GLIBC_FLAGS) != GLIBC_IS_MAPPED || (header[0] & ~1ul) != offset)
+	if (!header || (header[1] & GLIBC_FLAGS & ~vary) != GLIBC_IS_MAPPED ||
+	    (header[0] & ~1ul) != offset)
 		return false;
 	bytes = (header[1] & ~GLIBC_FLAGS) + (layout->mapped_size_is_net ? 16 : 0);
 	if (bytes < GLIBC_CHUNK_LEAST || bytes > room - offset ||

@@ -51,6 +51,21 @@ bool glibc_state_link(struct glibc_state *state, size_t block, const uint64_t li
 	return true;
 }
 
+bool glibc_state_cache(struct glibc_state *state, const struct glibc_cached *cached)
+{
+	if (!room_make(&state->cached, state->cached_count, &state->cached_room,
+	               sizeof(*state->cached)))
+		return false;
+	state->cached[state->cached_count++] = *cached;
+	return true;
+}
+
+bool glibc_state_room(struct glibc_state *state)
+{
+	return room_make(&state->arenas, state->arena_count, &state->arena_room,
+	                 sizeof(*state->arenas));
+}
+
 /* --- arenas --- */
 
 static uint64_t word_at(const char *bytes, size_t offset)
@@ -97,14 +112,13 @@ static enum glibc_copied arena_copy(struct glibc_state *state, uint64_t address,
 static enum glibc_copied arenas_copy(struct glibc_state *state)
 {
 	uint64_t address = state->glibc->main_arena;
-	size_t room = 0;
 
 	do {
 		enum glibc_copied result;
 
 		if (state->arena_count == GLIBC_ARENAS_MOST)
 			return glibc_state_broken(state, "the ring of arenas does not close");
-		if (!room_make(&state->arenas, state->arena_count, &room, sizeof(*state->arenas)))
+		if (!glibc_state_room(state))
 			return GLIBC_NO_MEMORY;
 		result = arena_copy(state, address, &address);
 		if (result != GLIBC_COPIED)
@@ -165,11 +179,8 @@ static enum glibc_copied cache_list_copy(struct glibc_state *state, size_t cache
 			return glibc_state_broken(state, "thread %d's cache points to %#" PRIx64
 			                          ", where no block is",
 			                          state->model->caches[cache].thread, entry);
-		if (!room_make(&state->cached, state->cached_count, &state->cached_room,
-		               sizeof(*state->cached)))
+		if (!glibc_state_cache(state, &(struct glibc_cached){ entry - GLIBC_LINKS, bytes, cache }))
 			return GLIBC_NO_MEMORY;
-		state->cached[state->cached_count++] =
-			(struct glibc_cached){ entry - GLIBC_LINKS, bytes, cache };
 		entry = link_reveal(state, entry, link);
 	}
 	return GLIBC_COPIED;

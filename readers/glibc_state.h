@@ -18,6 +18,7 @@ struct glibc_arena {
 	bool contiguous;             /* the break has always given what it was asked for */
 	uint64_t system_bytes;
 	uint64_t top;                /* address of the top chunk, 0 when there is none yet */
+	uint64_t top_aside;          /* bytes behind it that are being given back */
 	uint64_t fast[GLIBC_FAST_BINS];
 	uint64_t links[2 * GLIBC_BINS];   /* of the bins' headers */
 	uint64_t region_bytes;       /* of the regions found, and of gaps between them */
@@ -48,7 +49,7 @@ struct glibc_state {
 	const struct glibc *glibc;
 	struct model *model;
 	struct glibc_arena *arenas;
-	size_t arena_count;
+	size_t arena_count, arena_room;
 	struct glibc_link *links;
 	size_t link_count, link_room;
 	struct glibc_cached *cached;
@@ -79,7 +80,12 @@ void glibc_state_free(struct glibc_state *state);
 enum glibc_copied glibc_state_broken(struct glibc_state *state, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* Copies the links of a block.  Returns whether there was memory. */
+/* Copies the links of a block, or notes a chunk in a cache.  Returns whether there was
+ * memory. */
 bool glibc_state_link(struct glibc_state *state, size_t block, const uint64_t links[2]);
+bool glibc_state_cache(struct glibc_state *state, const struct glibc_cached *cached);
+
+/* Room in `arenas` for one more. */
+bool glibc_state_room(struct glibc_state *state);
 
 #endif

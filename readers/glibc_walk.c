@@ -34,7 +34,14 @@ struct chunk {
 
 /* What ends a region but the last.  In the main arena: two posts, or three when a post
  * took what was left of the old top, up to a page's end.  Elsewhere: a post and a size
- * of zero, in the last bytes of a heap. */
+ * of zero, in the last bytes of a heap; with cede so in the main arena too, where they
+ * are the last bytes of a page. */
+static bool ends_in_zero(const struct chain *chain, uint64_t end)
+{
+	return chain->main ? chain->state->glibc->layout->main_ends_as_heaps &&
+	                     end % MEMORY_PAGE == 0 : end == chain->limit;
+}
+
 static enum step fence_step(const struct chain *chain, uint64_t address, struct chunk *chunk)
 {
 	unsigned posts = 1;
@@ -44,7 +51,7 @@ static enum step fence_step(const struct chain *chain, uint64_t address, struct 
 		                                   address + posts * GLIBC_FENCE, 16);
 
 		bytes = post ? post[1] & ~GLIBC_FLAGS : GLIBC_CHUNK_LEAST;
-		if (bytes == 0 && !chain->main && address + (posts + 1) * GLIBC_FENCE == chain->limit)
+		if (bytes == 0 && ends_in_zero(chain, address + (posts + 1) * GLIBC_FENCE))
 			bytes = GLIBC_FENCE;
 		posts += bytes == GLIBC_FENCE;
 		chunk->bytes = posts * GLIBC_FENCE;
@@ -70,15 +77,17 @@ static enum step chain_step(const struct chain *chain, uint64_t address, struct 
 	if (chunk->bytes == GLIBC_FENCE)
 		return fence_step(chain, address, chunk);
 	/* A fence that took in what was left of the old top. */
-	if (!chain->main && chunk->bytes == 0 && address + GLIBC_FENCE == chain->limit) {
+	if (chunk->bytes == 0 && ends_in_zero(chain, address + GLIBC_FENCE)) {
 		chunk->bytes = GLIBC_FENCE;
 		return STEP_FENCE;
 	}
 	if (chunk->bytes < GLIBC_CHUNK_LEAST || chunk->bytes % 16 ||
 	    chunk->bytes > chain->limit - address)
 		return STEP_BROKEN;
-	if (address == chain->top)
-		return STEP_TOP;
+	if (address == chain->top) {
+		chunk->bytes += chain->state->arenas[chain->arena].top_aside;
+		return chunk->bytes <= chain->limit - address ? STEP_TOP : STEP_BROKEN;
+	}
 	/* Links mostly lie in the same page; those that do not are read when wanted. */
 	links = (address + GLIBC_LINKS) % MEMORY_PAGE ?
 	        window_look(chain->state->window, address + GLIBC_LINKS, 16) : NULL;
@@ -429,6 +438,16 @@ static enum glibc_copied fallback_walk(struct glibc_state *state, uint64_t span,
 	return result;
 }
 
+/* Whether it holds slabs, or what tells of them. */
+static bool is_described(const struct model *model, const struct memory_mapping *mapping)
+{
+	for (size_t i = 0; i < model->region_count; i++)
+		if (model->regions[i].kind >= MODEL_SLABS &&
+		    model->regions[i].begin < mapping->end && mapping->begin < model->regions[i].end)
+			return true;
+	return false;
+}
+
 /* Where the break could not move, malloc made mappings take its place. */
 static enum glibc_copied fallbacks_walk(struct glibc_state *state)
 {
@@ -439,7 +458,8 @@ static enum glibc_copied fallbacks_walk(struct glibc_state *state)
 	for (size_t i = 0; i < memory->mapping_count && result == GLIBC_COPIED; i++) {
 		const struct memory_mapping *mapping = &memory->mappings[i];
 
-		if (mapping->kind != MEMORY_ANONYMOUS || !mapping->writable || mapping->shared)
+		if (mapping->kind != MEMORY_ANONYMOUS || !mapping->writable || mapping->shared ||
+		    is_described(state->model, mapping))
 			continue;
 		if (seen.begin < mapping->begin || seen.begin >= mapping->end) {
 			result = fallback_walk(state, mapping->begin, mapping->end);

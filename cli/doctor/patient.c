@@ -10,6 +10,7 @@
 #include "command.h"
 #include "doctor/leads.h"
 #include "readers/access.h"
+#include "readers/cede_target.h"
 
 #define LOST_BYTES (256ul << 10)     /* a break of so much is somebody's */
 
@@ -142,11 +143,11 @@ bool patient_group(struct patient *patient)
 	return patient->pins.items || pins_find(&patient->model, &patient->pins);
 }
 
-static void heap_read(struct patient *patient, bool leaks)
+static void heap_read(struct patient *patient, const struct cede_descriptor *cede, bool leaks)
 {
 	struct words words = { 0 };
 
-	patient->outcome = glibc_read_words(&patient->memory, &patient->model,
+	patient->outcome = glibc_read_words(&patient->memory, cede, &patient->model,
 	                                    leaks ? &words : NULL, &patient->reading);
 	patient->leaks_wanted = leaks && patient->outcome == GLIBC_READ;
 	if (patient->leaks_wanted && (!leaks_find(&patient->model, &words, &patient->leaks) ||
@@ -160,11 +161,20 @@ static void heap_read(struct patient *patient, bool leaks)
 static int memory_examine(struct patient *patient, bool leaks)
 {
 	struct memory *memory = &patient->memory;
+	struct cede_descriptor cede;
+	struct cede_refusal refusal;
+	bool on_cede;
 
 	patient_text_clean(patient->what);
-	heap_read(patient, leaks);
-	patient->taken = memory->core ? memory->core->written : patient_now();
 	allocator_find(memory, &patient->allocator);
+	on_cede = cede_target_find(memory, &cede, &refusal);
+	if (!on_cede && patient->allocator.is_malloc && !strcmp(patient->allocator.name, "cede"))
+		return command_fail("%s", refusal.text);
+	/* Its names do not tell when it is inside the program, or was loaded before another. */
+	if (on_cede && (!patient->allocator.name || strcmp(patient->allocator.name, "cede")))
+		patient->allocator = (struct allocator){ .name = "cede", .is_malloc = true };
+	heap_read(patient, on_cede ? &cede : NULL, leaks);
+	patient->taken = memory->core ? memory->core->written : patient_now();
 	patient_text_clean(patient->allocator.file);
 	patient_text_clean(patient->reading.why);
 	if (is_arena_lost(patient, memory)) {
@@ -242,8 +252,11 @@ void patient_source_free(struct patient_source *source)
 
 void patient_judge(struct patient *patient, const struct verdict_limits *limits)
 {
-	verdict_reach(&patient->model, limits, patient->outcome == GLIBC_ABSENT ||
-	              patient->allocator.is_malloc, &patient->verdict);
+	/* Its malloc may be one whose heap was not read. */
+	bool elsewhere = patient->allocator.is_malloc && !*patient->reading.cede;
+
+	verdict_reach(&patient->model, limits, patient->outcome == GLIBC_ABSENT || elsewhere,
+	              &patient->verdict);
 	if (patient->leaks_wanted)
 		verdict_weigh_leaks(&patient->leaks, limits, &patient->verdict);
 }

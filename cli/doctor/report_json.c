@@ -28,6 +28,7 @@ static void reading_add(cJSON *root, const struct patient *patient)
 		snprintf(version, sizeof(version), "%u.%u", reading->version / 100,
 		         reading->version % 100);
 	cJSON_AddStringToObject(object, "glibc", version);
+	cJSON_AddStringToObject(object, "cede", reading->cede);
 	number(object, "threads", reading->threads);
 	number(object, "stops", reading->stops);
 	number(object, "pause_microseconds", reading->pause_microseconds);
@@ -69,6 +70,8 @@ static void arenas_add(cJSON *root, const struct model *model)
 		number(object, "fast_bytes", arena->fast_bytes);
 		number(object, "bin_blocks", arena->bin_blocks);
 		number(object, "bin_bytes", arena->bin_bytes);
+		number(object, "slab_blocks", arena->slab_blocks);
+		number(object, "slab_bytes", arena->slab_bytes);
 		number(object, "top_bytes", arena->top_bytes);
 	}
 }
@@ -150,6 +153,7 @@ static void settings_add(cJSON *root, const struct model_settings *settings)
 	number(object, "mmap_threshold", settings->mmap_threshold);
 	number(object, "top_pad", settings->top_pad);
 	number(object, "arena_max", settings->arena_max);
+	cJSON_AddStringToObject(object, "gives_back", model_giving_name(settings->giving));
 	cJSON_AddBoolToObject(object, "thresholds_fixed", settings->thresholds_fixed);
 }
 

@@ -8,6 +8,18 @@
 
 /* --- the verdict --- */
 
+static const char *waiting_words(enum model_giving giving)
+{
+	switch (giving) {
+	case MODEL_GIVES_SOON:
+		return "used within the last second, or going back just now";
+	case MODEL_GIVES_MORE:
+		return "too little, or too little that it knows of, to wake cede's thread";
+	default:
+		return "cede has no thread here, so it goes back only when the program frees more";
+	}
+}
+
 void doctor_gate_text(FILE *out, const struct patient *patient, const struct gate *gate)
 {
 	const struct model *model = &patient->model;
@@ -32,6 +44,9 @@ void doctor_gate_text(FILE *out, const struct patient *patient, const struct gat
 		fprintf(out, "%s in the caches of %zu thread%s", amount(gate->key_bytes).text,
 		        gate->key_blocks, plural(gate->key_blocks));
 		break;
+	case GATE_WAIT:
+		fputs(waiting_words(model->settings.giving), out);
+		break;
 	default:
 		fprintf(out, "it lies in %zu other arena%s, which malloc does not trim",
 		        gate->key_blocks, plural(gate->key_blocks));
@@ -43,11 +58,13 @@ static void elsewhere_print(FILE *out, const struct patient *patient)
 	const struct account *account = &patient->verdict.account;
 	const struct allocator *allocator = &patient->allocator;
 
+	const char *whose = *patient->reading.cede ? "cede" : "glibc";
+
 	if (allocator->name)
 		fprintf(out, "It runs on %s (%s). ", allocator->name, allocator->file);
-	fprintf(out, "Of its %s of resident memory, %s are glibc's heap, and %s are anonymous "
-	        "memory\nthat glibc's malloc did not make.\n", amount(account->resident_bytes).text,
-	        amount(account->heap_bytes).text, amount(account->other_bytes).text);
+	fprintf(out, "Of its %s of resident memory, %s are %s's heap, and %s are anonymous "
+	        "memory\nthat %s's malloc did not make.\n", amount(account->resident_bytes).text,
+	        amount(account->heap_bytes).text, whose, amount(account->other_bytes).text, whose);
 }
 
 static void verdict_print(FILE *out, const struct patient *patient)
@@ -100,12 +117,14 @@ static void heap_print(FILE *out, const struct patient *patient)
 {
 	const struct account *account = &patient->verdict.account;
 	const struct model *model = &patient->model;
-	uint64_t absent = account->absent[MODEL_BIN] + account->absent[MODEL_TOP];
-	size_t fast = 0, bins = 0;
+	uint64_t absent = account->absent[MODEL_BIN] + account->absent[MODEL_TOP] +
+	                  account->absent[MODEL_SLAB];
+	size_t fast = 0, bins = model->settings.spare_blocks, slabs = 0;
 
 	for (size_t i = 0; i < model->arena_count; i++) {
 		fast += model->arenas[i].fast_blocks;
 		bins += model->arenas[i].bin_blocks;
+		slabs += model->arenas[i].slab_blocks;
 	}
 	row(out, account->resident[MODEL_LIVE], "live", "%zu block%s of %s, %s of it mapped alone",
 	    account->live_blocks, plural(account->live_blocks), amount(account->live_bytes).text,
@@ -113,7 +132,10 @@ static void heap_print(FILE *out, const struct patient *patient)
 	row(out, account->resident[MODEL_CACHED], "thread caches", "%zu block%s of %zu thread%s",
 	    cached_blocks(model), plural(cached_blocks(model)), model->cache_count,
 	    plural(model->cache_count));
-	row(out, account->resident[MODEL_FAST], "fast bins", "%zu block%s", fast, plural(fast));
+	if (model->settings.giving == MODEL_GIVES_END)
+		row(out, account->resident[MODEL_FAST], "fast bins", "%zu block%s", fast, plural(fast));
+	else
+		row(out, account->resident[MODEL_SLAB], "slabs", "%zu block%s", slabs, plural(slabs));
 	row(out, account->resident[MODEL_BIN], "bins", "%zu block%s", bins, plural(bins));
 	row(out, account->resident[MODEL_TOP], "tops", "of %zu arena%s", model->arena_count,
 	    plural(model->arena_count));
@@ -170,7 +192,7 @@ static void advice(FILE *out, uint64_t bytes, const char *line, const char *effe
 }
 
 /* The setting without which a gate would not hold what it does, or NULL. */
-static const char *gate_cure(const struct gate *gate)
+static const char *gate_cure(const struct model *model, const struct gate *gate)
 {
 	static const char *const settings[GATE_KINDS] = {
 		[GATE_FAST] = "GLIBC_TUNABLES=glibc.malloc.mxfast=0",
@@ -179,6 +201,8 @@ static const char *gate_cure(const struct gate *gate)
 		[GATE_ARENAS] = "GLIBC_TUNABLES=glibc.malloc.arena_max=1",
 	};
 
+	if (model->settings.giving != MODEL_GIVES_END)
+		return NULL;
 	if (gate->kind == GATE_PIN && gate->cached_blocks == gate->key_blocks)
 		return settings[GATE_CACHE];
 	/* A top no larger than the threshold is at the start is as it should be. */
@@ -196,6 +220,21 @@ static const struct account_class *pinning_class(const struct account *account)
 	return most && most->pinned_bytes ? most : NULL;
 }
 
+/* How whole pages would go back by themselves, or NULL when they do. */
+static const char *whole_pages_cure(const struct patient *patient)
+{
+	if (!*patient->reading.cede)
+		return "cede run -- PROGRAM";
+	switch (patient->model.settings.giving) {
+	case MODEL_GIVES_END:
+		return "CEDE_OPTIONS=policy=default";
+	case MODEL_GIVES_ON_CALL:
+		return "CEDE_OPTIONS=background=on";
+	default:
+		return NULL;
+	}
+}
+
 static void cures_print(FILE *out, const struct patient *patient)
 {
 	const struct verdict *verdict = &patient->verdict;
@@ -209,15 +248,16 @@ static void cures_print(FILE *out, const struct patient *patient)
 		fprintf(out, "  %-52s gives back now: %s (%" PRIu64 ")\n", "malloc_trim(0);",
 		        amount(verdict->trim.bytes).text, verdict->trim.bytes);
 	for (size_t i = 0; i < verdict->gate_count; i++) {
-		const char *setting = gate_cure(&verdict->gates[i]);
+		const char *setting = gate_cure(&patient->model, &verdict->gates[i]);
 
 		if (setting && setting != last)
 			advice(out, verdict->gates[i].held_bytes, setting,
 			       "without its gate, at most:");
 		last = setting;
 	}
-	advice(out, verdict->account.whole_bytes, "cede run -- PROGRAM",
-	       "gives back by itself, whole pages:");
+	if (whole_pages_cure(patient))
+		advice(out, verdict->account.whole_bytes, whole_pages_cure(patient),
+		       "gives back by itself, whole pages:");
 	if (class && verdict->kind == VERDICT_FRAGMENTATION) {
 		snprintf(line, sizeof(line), "blocks of up to %s in a pool of their own",
 		         amount(class->block_bytes).text);
@@ -233,6 +273,8 @@ static void reading_print(FILE *out, const struct patient *patient)
 
 	fputc('\n', out);
 	if (patient->outcome == GLIBC_READ) {
+		if (*reading->cede)
+			fprintf(out, "cede %s, ", reading->cede);
 		if (reading->version)
 			fprintf(out, "glibc %u.%u, ", reading->version / 100, reading->version % 100);
 		fprintf(out, "every block and every list of its heap accounted for; ");

@@ -37,6 +37,7 @@ static void patient_pass(struct stream *stream, struct patient *patient)
 	PASS_TO(stream, patient->taken, TIME_END - 1);
 	PASS_TO(stream, patient->outcome, GLIBC_ABSENT);
 	PASS(stream, reading->version);
+	stream_text(stream, reading->cede, sizeof(reading->cede));
 	PASS(stream, reading->threads);
 	PASS(stream, reading->stops);
 	PASS(stream, reading->pause_microseconds);

@@ -108,6 +108,8 @@ static void titles_write(struct picture *picture)
 	if (patient->reading.version)
 		snprintf(version, sizeof(version), ", glibc %u.%u", patient->reading.version / 100,
 		         patient->reading.version % 100);
+	if (*patient->reading.cede)
+		snprintf(version, sizeof(version), ", cede %s", patient->reading.cede);
 	snprintf(picture->title, sizeof(picture->title),
 	         "%s (%d): %s resident (RSS), %s of it heap. Verdict: %s", patient->name,
 	         patient->pid, amount(account->resident_bytes).text,

@@ -7,9 +7,11 @@
  * It writes one line to stdout, "ready name=value ...", and waits for a letter:
  * bytes are of whole blocks, with their headers.
  */
+#include <cede/cede.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,10 +70,27 @@ static __attribute__((noinline)) void *take(size_t size)
 	return block;
 }
 
+/* cede's, when it runs on that. */
+__attribute__((weak)) int cede_stats(struct cede_stats *stats, size_t size);
+
+/* Whether blocks to 8 KiB have no headers. */
+static bool has_slabs(void)
+{
+	struct cede_stats stats;
+
+	return cede_stats && cede_stats(&stats, sizeof(stats)) == 0 &&
+	       stats.policy == CEDE_POLICY_DEFAULT;
+}
+
 static size_t block_bytes(void *block)
 {
 	size_t usable = malloc_usable_size(block);
+	static int slabs = -1;
 
+	if (slabs < 0)
+		slabs = has_slabs();
+	if (slabs && usable <= 8192)
+		return usable;
 	/* A mapping of its own goes on to a page's end. */
 	if (((size_t *)block)[-1] & 2)
 		return (((size_t)block + usable + PAGE - 1) & ~(PAGE - 1)) - (size_t)block + 16;

@@ -11,15 +11,21 @@ sys.path.append(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__f
 from stepper import Stepper, numbers, rollup  # noqa: E402
 
 PAGE = 4096
+ON_CEDE = os.environ.get("DOCTOR_ON_CEDE")
+LIBC = "/lib/x86_64-linux-gnu/libc.so.6"
 FIELDS = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "fsmblks", "uordblks", "fordblks",
           "keepcost")
 VERDICTS = {"live": 0, "leak": 10, "retention": 11, "fragmentation": 12, "not glibc": 13}
 
 
 def environment(**settings):
-    """Ours without what other tests preload, and with these settings."""
+    """Ours without what other tests preload, and with these settings; on cede, when
+    DOCTOR_ON_CEDE is its library."""
     inherited = {name: value for name, value in os.environ.items()
                  if name not in ("LD_PRELOAD", "CEDE_OPTIONS", "GLIBC_TUNABLES")}
+    if ON_CEDE and LIBC not in settings.get("LD_PRELOAD", ""):
+        return {**inherited, "CEDE_OPTIONS": os.environ.get("DOCTOR_CEDE_OPTIONS", ""), **settings,
+                "LD_PRELOAD": ":".join(filter(None, (settings.get("LD_PRELOAD"), ON_CEDE)))}
     return {**inherited, **settings}
 
 

@@ -235,6 +235,33 @@ static void blocked(const long *numbers)
 	step("freed");
 }
 
+/* Two mappings; one is freed, then the other, for one where it was. */
+static void large(const long *numbers)
+{
+	char *first = take(64 << 20), *second = take(64 << 20);
+
+	(void)numbers;
+	step("allocated");
+	free(first);
+	step("freed");
+	free(second);
+	take(40 << 20);
+	step("again");
+}
+
+/* So many MiB that no malloc knows of. */
+static void elsewhere(const long *numbers)
+{
+	size_t bytes = (size_t)numbers[0] << 20;
+	void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (pages == MAP_FAILED)
+		abort();
+	memset(pages, 'a', bytes);
+	free(take(100));
+	step("mapped");
+}
+
 /* --- threads that end, and those that wait --- */
 
 static void *orphan_main(void *unused)
@@ -367,8 +394,8 @@ static const struct {
 	{ "foreign", foreign }, { "blocked", blocked }, { "threads", threads },
 	{ "chance", chance }, { "orphan", orphan }, { "waiting", waiting }, { "shape", shape },
 	{ "churn", churn }, { "broken", broken }, { "hidden", hidden }, { "mappings", mappings },
-	{ "impostor", impostor }, { "crowd", crowd }, { "execs", execs }, { "forks", forks }, { "shared", shared },
-	{ "churn", churn }, { "broken", broken },
+	{ "impostor", impostor }, { "crowd", crowd }, { "execs", execs }, { "forks", forks },
+	{ "shared", shared }, { "cached", cached }, { "large", large }, { "elsewhere", elsewhere },
 	{ "remains", remains }, { "waits", waits }, { "handler", handler },
 	{ "stale", stale }, { "coroutine", coroutine }, { "small", small },
 	{ "confined", confined }, { "guarding", guarding },

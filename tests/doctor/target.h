@@ -32,6 +32,7 @@ void **threads_slots(long thread);
 void threads(const long *numbers);
 void chance(const long *numbers);
 void churn(const long *numbers);
+void cached(const long *numbers);
 void broken(const long *numbers);
 void hidden(const long *numbers);
 void impostor(const long *numbers);

@@ -158,6 +158,42 @@ void chance(const long *numbers)
 	step("second");
 }
 
+/* --- threads that have freed, and wait --- */
+
+#define CACHED_BLOCKS 100
+
+static void *cached_main(void *parked)
+{
+	void *blocks[CACHED_BLOCKS];
+
+	for (int i = 0; i < CACHED_BLOCKS; i++)
+		blocks[i] = take(1000);
+	for (int i = 0; i < CACHED_BLOCKS; i++)
+		free(blocks[i]);
+	pthread_barrier_wait(parked);
+	for (;;)
+		pause();
+	return NULL;
+}
+
+/* Tells nothing of its heap, for that would empty the caches. */
+void cached(const long *numbers)
+{
+	static pthread_barrier_t parked;
+	pthread_t thread;
+	char command;
+
+	pthread_barrier_init(&parked, NULL, (unsigned)numbers[0] + 1);
+	for (long i = 0; i < numbers[0]; i++)
+		if (pthread_create(&thread, NULL, cached_main, &parked) != 0)
+			abort();
+	pthread_barrier_wait(&parked);
+	tell("cached\n");
+	while (read(0, &command, 1) == 1)
+		if (command == 't')
+			tell("trimmed %d\n", malloc_trim(0));
+}
+
 /* --- never still --- */
 
 static volatile uint64_t turns[THREADS_MOST];

@@ -256,9 +256,6 @@ class Processes(Case):
 
 
 class Others(Case):
-    # Not built beside a sanitizer.
-    CEDE = os.environ.get("DOCTOR_LIBCEDE", "")
-
     """Not glibc's heap: which, and how much glibc's is."""
 
     def assert_named(self, name, found):
@@ -271,8 +268,7 @@ class Others(Case):
     def test_preloaded(self):
         for name, library in (("jemalloc", LIBRARIES + "libjemalloc.so.2"),
                               ("mimalloc", LIBRARIES + "libmimalloc.so.2.0"),
-                              ("tcmalloc", LIBRARIES + "libtcmalloc_minimal.so.4"),
-                              ("cede", self.CEDE)):
+                              ("tcmalloc", LIBRARIES + "libtcmalloc_minimal.so.4")):
             if not os.path.exists(library):
                 continue
             with self.subTest(name), \

@@ -99,7 +99,7 @@ static void patient_draw(struct patient *patient)
 	*patient = (struct patient){
 		.pid = 4711, .name = "server", .started = 123456, .taken = 1767225600000,
 		.outcome = GLIBC_READ,
-		.reading = { .version = 236, .threads = 4, .stops = 2, .pause_microseconds = 12345 },
+		.reading = { .version = 236, .cede = "0.1.0", .threads = 4, .stops = 2, .pause_microseconds = 12345 },
 		.allocator = { .name = "jemalloc", .file = "/lib/libjemalloc.so", .is_malloc = true },
 	};
 	model_draw(&patient->model);
@@ -177,6 +177,7 @@ static void assert_same(const struct patient *left, const struct patient *right)
 	assert_int_equal(left->taken, right->taken);
 	assert_int_equal(left->outcome, right->outcome);
 	assert_int_equal(left->reading.version, right->reading.version);
+	assert_string_equal(left->reading.cede, right->reading.cede);
 	assert_int_equal(left->reading.threads, right->reading.threads);
 	assert_int_equal(left->reading.stops, right->reading.stops);
 	assert_int_equal(left->reading.pause_microseconds, right->reading.pause_microseconds);
@@ -338,7 +339,7 @@ static struct script script_begin(size_t arenas)
 {
 	struct script script = { .bytes = "cede-snapshot/4\n", .size = FORMAT_BYTES };
 
-	script_numbers(&script, 5 + 4 + 3);
+	script_numbers(&script, 5 + 5 + 3);
 	script_numbers(&script, 12 + 2);
 	script_number(&script, arenas);
 	script_numbers(&script, 11 * (int)arenas);

@@ -1,61 +1,93 @@
 /*
  * readers/cede_*: processes that have a descriptor of cede, and lie.  Whatever they
- * hold, the reader ends, says no or sums that fit together, and touches nothing that is
- * not its own (which the sanitizers see).
+ * hold, the readers end, say no or sums that fit together, or a model that keeps its
+ * invariants, and touch nothing that is not their own (which the sanitizers see).
  */
+#include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "doctor/leaks.h"
+#include "doctor/verdict.h"
 #include "readers/cede_stats.h"
+#include "readers/glibc.h"
 #include "support/pattern.h"
 
 #define PAGES   16u  /* of a unit */
 #define UNITS   32u
 #define CLASSES 4u
 #define ROUNDS  600
+#define HEAP_EACH 15  /* of so many rounds the heap is read in one, too */
 
-/* A heap made by hand: two arenas, two segments, two threads. */
+/* Memory of the heaps, where another arena's may lie; then of a cache, and a spare. */
+#define HEAP_MAX  ((uint64_t)64 << 20)
+#define HEAP_SIZE ((uint64_t)16384)
+#define MAIN_HEAP places
+#define SUB_HEAP  (places + HEAP_MAX)
+#define SLOTS     (places + 2 * HEAP_MAX)
+static uint64_t places;
+
+/* A heap made by hand: two arenas, two segments, two threads, a spare. */
 struct arena {
+	uint32_t lock, contiguous;
+	uint64_t lowest, fast[10], bins[254];
 	uint64_t top, system, dirty, claimed, top_claimed, next, waits, sleeps, slab_live, slab_units;
 	uint64_t slab_pages, binned, gone, segments, slab_peak, peak, refaulted, top_dirty[2];
 };
 
 struct record {
-	uint64_t bits;
+	uint64_t bits, arena;
 	uint32_t size;
 	uint16_t blocks, free, claimed;
 	uint8_t units;
 };
 
 struct segment {
+	uint64_t arena;
 	uint16_t touched[UNITS];
 };
 
 struct thread {
-	uint64_t next, bins[CLASSES][4];
+	uint64_t next, slots;
+	uint32_t id, busy, lock;
+	uint8_t caching, room[128];
+	uint64_t bins[CLASSES][4];
+};
+
+struct claim {
+	uint64_t arena, ranges[8][2];
+	uint32_t count;
 };
 
 static struct heap {
-	struct arena arenas[2];
-	uint64_t tops[2][2];
-	struct record records[2 * UNITS];
-	struct segment segments[2];
-	uint16_t bins[2 * UNITS];
-	uint64_t bits[1024 / 64];
+	/* What describes slabs are whole pages. */
+	_Alignas(4096) struct record records[2 * UNITS];
+	_Alignas(4096) struct segment segments[2];
+	_Alignas(4096) uint16_t bins[2 * UNITS];
+	_Alignas(4096) uint64_t bits[2 * UNITS][512 / 8];
+	_Alignas(4096) struct arena arenas[2];
 	struct thread threads[2];
-	uint64_t first_thread, window[6], mapped[4], purge[9], spares[2], page_size, retain_max;
-	uint32_t policy, purger, sizes[CLASSES];
+	struct claim claim;
+	uint64_t first_thread, window[6], mapped[4], purge[9], spares[2], page_size, the_claim, retain_max;
+	uint64_t slots_bytes, spare_places[3], spare_ranges[2][2], settings[5], parts[2];
+	uint32_t policy, purger, sizes[CLASSES], spare_lock, spare_count;
 	uint8_t background;
 } heap = { .page_size = 1 }; /* in the data, not apart from the file */
+
+/* The chunks themselves, in both heaps alike: one in use, one free, one in use, the top. */
+static uint64_t (*chunks[2])[2];
+#define CHUNK 256u                          /* bytes of each */
+#define TOP_AT (3u * CHUNK / 16)
 
 static struct cede_descriptor descriptor = { .version = 1 };
 
@@ -64,36 +96,75 @@ static uint64_t address(const void *of)
 	return (uintptr_t)of;
 }
 
+/* The bins' headers lead to themselves but for the unsorted one, where the free chunk is. */
+static void arena_begin(unsigned i)
+{
+	struct arena *a = &heap.arenas[i];
+	uint64_t flag = i ? 4 : 0, header = address(a->bins) - 16, free = address(chunks[i]) + CHUNK;
+	uint64_t size = HEAP_SIZE - (i ? 64 : 0);
+
+	memset(chunks[i], 0, 4 * CHUNK);
+	for (unsigned k = 0; k < 3; k++)
+		chunks[i][k * CHUNK / 16][1] = CHUNK | flag | (k != 2);
+	chunks[i][2 * CHUNK / 16][0] = CHUNK;
+	chunks[i][CHUNK / 16 + 1][0] = chunks[i][CHUNK / 16 + 1][1] = header;
+	chunks[i][TOP_AT][1] = (size - 3 * CHUNK) | 1;
+	*a = (struct arena){
+		.top = address(chunks[i][TOP_AT]), .system = HEAP_SIZE, .binned = CHUNK, .contiguous = 1,
+		.segments = 1, .slab_units = 1, .slab_live = 1024, .slab_pages = 16, .lowest = MAIN_HEAP,
+	};
+	for (unsigned k = 0; k < 127; k++)
+		a->bins[2 * k] = a->bins[2 * k + 1] = header + 16ul * k;
+	a->bins[0] = a->bins[1] = free;
+}
+
 static void heap_begin(void)
 {
 	memset(&heap, 0, sizeof(heap));
 	heap.page_size = 4096;
 	heap.background = 1;
 	heap.purger = CEDE_PURGER_ASLEEP;
-	for (int i = 0; i < 2; i++) {
-		struct arena *a = &heap.arenas[i];
-
-		heap.tops[i][1] = 4096 | 1;
-		*a = (struct arena){ .top = address(heap.tops[i]), .system = 1 << 20, .binned = 8192,
-		                     .segments = 1, .slab_units = 1, .slab_live = 1024, .slab_pages = 16 };
+	for (unsigned i = 0; i < 2; i++) {
+		arena_begin(i);
 		heap.bins[i * UNITS] = 64;
-		heap.records[i * UNITS] = (struct record){ address(heap.bits), 1024, 64, 63, 0, 1 };
+		heap.records[i * UNITS] = (struct record){
+			.bits = address(heap.bits[i * UNITS]), .arena = address(&heap.arenas[i]),
+			.size = 1024, .blocks = 64, .free = 63, .units = 1
+		};
+		heap.bits[i * UNITS][0] = ~(uint64_t)1;
 		heap.segments[i].touched[0] = 0xffff;
+		heap.segments[i].arena = address(&heap.arenas[i]);
+		heap.threads[i].caching = 1;
+		heap.threads[i].id = 1 + i;
 	}
+	((uint64_t *)SUB_HEAP)[0] = address(&heap.arenas[1]);
+	((uint64_t *)SUB_HEAP)[1] = 0;
+	((uint64_t *)SUB_HEAP)[2] = HEAP_SIZE;
 	heap.arenas[0].next = address(&heap.arenas[1]);
-	memset(heap.bits, 0xff, sizeof(heap.bits));
-	heap.bits[0] = ~(uint64_t)1;
 	heap.first_thread = address(&heap.threads[0]);
 	heap.threads[0].next = address(&heap.threads[1]);
 	for (uint32_t c = 0; c < CLASSES; c++)
 		heap.sizes[c] = 16 * (c + 1);
-	heap.threads[1].bins[2][0] = 0x1000 + 8 * 10;
-	heap.threads[1].bins[2][1] = 0x1000;
 	heap.window[0] = (uint64_t)1 << 42;
 	heap.window[1] = 2 * UNITS * PAGES * 4096 / 16;
 	heap.window[2] = address(heap.bins);
 	heap.window[3] = address(heap.records);
+	heap.window[4] = address(heap.bits);
 	heap.window[5] = address(heap.segments);
+	/* One block is cached: the only one in use of the first slab. */
+	heap.threads[1].slots = SLOTS;
+	heap.threads[1].bins[2][0] = SLOTS + 8;
+	heap.threads[1].bins[2][1] = SLOTS;
+	*(uint64_t *)SLOTS = heap.window[0];
+	heap.slots_bytes = HEAP_SIZE;
+	heap.the_claim = address(&heap.claim);
+	heap.spare_places[0] = address(&heap.spare_lock);
+	heap.spare_places[1] = address(&heap.spare_count);
+	heap.spare_places[2] = address(heap.spare_ranges);
+	heap.spare_count = 1;
+	heap.spare_ranges[0][0] = SLOTS + HEAP_SIZE;
+	heap.spare_ranges[0][1] = heap.spares[0] = HEAP_SIZE;
+	heap.settings[4] = 1;
 }
 
 static void descriptor_begin(void)
@@ -134,6 +205,22 @@ static void descriptor_begin(void)
 		.thread_next = offsetof(struct thread, next), .thread_bins = offsetof(struct thread, bins),
 		.classes = CLASSES, .class_sizes = address(heap.sizes),
 		.retain_max = address(&heap.retain_max),
+		.arena_lock = offsetof(struct arena, lock), .arena_fastbins = offsetof(struct arena, fast),
+		.arena_bins = offsetof(struct arena, bins),
+		.arena_contiguous = offsetof(struct arena, contiguous),
+		.arena_lowest = offsetof(struct arena, lowest), .heap_header = 64,
+		.record_arena = offsetof(struct record, arena),
+		.segment_arena = offsetof(struct segment, arena),
+		.thread_id = offsetof(struct thread, id), .thread_busy = offsetof(struct thread, busy),
+		.thread_caching = offsetof(struct thread, caching),
+		.thread_lock = offsetof(struct thread, lock),
+		.thread_slots = offsetof(struct thread, slots), .claim_size = sizeof(struct claim),
+		.claim_arena = offsetof(struct claim, arena), .claim_count = offsetof(struct claim, count),
+		.claim_ranges = offsetof(struct claim, ranges), .setting_mmap_threshold = 8,
+		.setting_top_pad = 16, .setting_arena_max = 24, .setting_dynamic = 32,
+		.settings = address(heap.settings), .claim = address(&heap.the_claim),
+		.slots_bytes = address(&heap.slots_bytes), .spare_places = address(heap.spare_places),
+		.window_parts = address(heap.parts),
 	};
 }
 
@@ -158,6 +245,40 @@ static void fits_together(const struct cede_stats *s)
 	assert_true(s->policy <= CEDE_POLICY_CLASSIC && s->purger <= CEDE_PURGER_ABSENT);
 }
 
+/* What the doctor makes of it; of use after read_by. */
+static enum glibc_outcome outcome;
+static struct model_totals totals;
+static uint64_t lost_bytes;
+static char why[240];
+static bool without_heap; /* where there are many: it takes some stops to call one broken */
+
+static void heap_read(const struct cede_target *target)
+{
+	struct memory memory;
+	struct model model = { 0 };
+	struct words words = { 0 };
+	struct glibc_report report = { 0 };
+	struct verdict verdict;
+	struct leaks leaks;
+
+	lost_bytes = 0;
+	outcome = GLIBC_FAILED;
+	if (without_heap || memory_open(&memory, target->memory.pid) != 0)
+		return;
+	outcome = glibc_read_words(&memory, &target->descriptor, &model, &words, &report);
+	memcpy(why, report.why, sizeof(why));
+	if (outcome == GLIBC_READ) {
+		assert_int_equal(model_check(&model), 0);
+		model_totals(&model, &totals);
+		verdict_reach(&model, &VERDICT_LIMITS, false, &verdict);
+		if (leaks_find(&model, &words, &leaks))
+			lost_bytes = leaks.lost_bytes;
+	}
+	words_free(&words);
+	model_free(&model);
+	memory_close(&memory);
+}
+
 /* Whether a process with this memory is read. */
 static bool read_by(void (*live)(void))
 {
@@ -175,6 +296,7 @@ static bool read_by(void (*live)(void))
 	done = cede_target_open(&target, child, &refusal);
 	if (done) {
 		done = cede_stats_read(&target, &reading, &refusal);
+		heap_read(&target);
 		cede_target_close(&target);
 	}
 	kill(child, SIGKILL);
@@ -210,8 +332,114 @@ static void test_a_sound_one_is_read(void **state)
 	assert_true(s->arenas == 2 && s->slab_live_bytes == 2048 && s->slab_free_blocks == 126);
 	assert_true(s->slab_bytes == 2 * 65536 && s->slab_resident_bytes == 2 * 65536);
 	assert_true(s->slab_free_resident_bytes == 2 * 15 * 4096);
-	assert_true(s->cached_bytes == 10 * 48 && s->caching_threads == 1);
-	assert_true(s->system_bytes == (2 << 20) + 2 * 65536 && s->purger == CEDE_PURGER_ASLEEP);
+	assert_true(s->cached_bytes == 48 && s->caching_threads == 1);
+	assert_true(s->system_bytes == 3 * HEAP_SIZE + 2 * 65536 && s->purger == CEDE_PURGER_ASLEEP);
+	assert_string_equal(why, "");
+	assert_int_equal(outcome, GLIBC_READ);
+	assert_int_equal(totals.arena, s->system_bytes);
+	assert_int_equal(totals.fordblks, s->free_bytes);
+	/* Two free chunks, blocks of two slabs, two tops, a spare. */
+	assert_int_equal(totals.ordblks, 2 + 126 + 2 + 1);
+	/* Two chunks and a block of a slab: the other arena does not lie in its heap here, so
+	 * that its bin and its top lead to the chunks before. */
+	assert_int_equal(lost_bytes, 2 * CHUNK + 1024);
+}
+
+static void is_broken(const char *word)
+{
+	assert_true(read_by(rest));
+	assert_int_equal(outcome, GLIBC_CORRUPT);
+	if (strstr(why, word) == NULL)
+		fail_msg("'%s' is not in: %s", word, why);
+}
+
+/* What the figures alone need not show. */
+static void test_heaps_that_cannot_be(void **state)
+{
+	(void)state;
+	begin();
+	heap.arenas[0].binned += 16;
+	is_broken("has 272 bytes in its bins, of which 256 were found");
+	begin();
+	chunks[0][CHUNK / 16][1] += 32;
+	is_broken("no block can be at");
+	begin();
+	heap.policy = CEDE_POLICY_CLASSIC;
+	heap.arenas[1].bins[0] += 16;
+	is_broken("leads to");
+	begin();
+	heap.bits[UNITS][0] |= 1;
+	is_broken("has 63 free blocks, of which 64 were found");
+	begin();
+	heap.arenas[1].slab_live += 16;
+	is_broken("of slabs, but");
+	begin();
+	heap.records[0].arena = address(&heap);
+	is_broken("of no arena");
+	begin();
+	*(uint64_t *)SLOTS += 16;
+	is_broken("where no block is that could be in it");
+	begin();
+	heap.threads[1].bins[2][0] += 8;
+	((uint64_t *)SLOTS)[1] = ((uint64_t *)SLOTS)[0];
+	is_broken("where no block is that could be in it");
+	begin();
+	heap.threads[0].slots = SLOTS;
+	is_broken("do not fit together");
+	begin();
+	heap.spare_ranges[0][0]++;
+	is_broken("no part of a heap can be from");
+	begin();
+	heap.spares[0] += 4096;
+	is_broken("mapped blocks left 20480 bytes, of which 16384 were found");
+	begin();
+	heap.mapped[0] = 1;
+	is_broken("1 mapped blocks");
+	begin();
+	heap.claim.count = UINT32_MAX;
+	is_broken("cannot be read");
+}
+
+/* A lock that nobody lets go. */
+static void test_locks(void **state)
+{
+	uint32_t *const locks[] = { &heap.arenas[1].lock, &heap.spare_lock };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(locks) / sizeof(*locks); i++) {
+		begin();
+		*locks[i] = 1;
+		assert_true(read_by(rest));
+		assert_int_equal(outcome, i == 0 ? GLIBC_BUSY : GLIBC_READ);
+	}
+	/* The caches of threads that have ended bear what they like. */
+	begin();
+	heap.threads[0].busy = heap.threads[1].lock = 1;
+	assert_true(read_by(rest));
+	assert_int_equal(outcome, GLIBC_READ);
+}
+
+/* What the purger holds is free. */
+static void test_claims(void **state)
+{
+	(void)state;
+	begin();
+	heap.bits[0][0] = 0;
+	heap.records[0].free = 0;
+	heap.records[0].claimed = 63;
+	heap.claim = (struct claim){ .count = 2, .ranges = {
+		{ ((uint64_t)1 << 42) + 4096, 61440 }, { ((uint64_t)1 << 42) + 1024, 3072 } } };
+	assert_true(read_by(rest));
+	assert_string_equal(why, "");
+	assert_int_equal(outcome, GLIBC_READ);
+	assert_int_equal(totals.ordblks, 2 + 126 + 2 + 1);
+	/* The end of a top. */
+	begin();
+	chunks[0][TOP_AT][1] -= 4096;
+	heap.arenas[0].top_claimed = 4096;
+	assert_true(read_by(rest));
+	assert_int_equal(outcome, GLIBC_READ);
+	assert_int_equal(totals.fordblks, reading.stats.free_bytes);
 }
 
 /* ---- each lie ---- */
@@ -394,14 +622,18 @@ static void test_random_memory(void **state)
 	(void)state;
 	for (uint64_t seed = 0; seed < ROUNDS; seed++) {
 		rng.state = seed;
+		without_heap = seed % HEAP_EACH != 0;
 		begin();
 		/* The magic text and the version stay. */
 		if (seed % 3 == 0)
 			scatter(&descriptor.page_size, sizeof(descriptor) - offsetof(struct cede_descriptor, page_size), 1);
 		if (seed % 3 != 0)
 			scatter(&heap, sizeof(heap), 1 + (unsigned)rng_below(&rng, 20));
+		if (seed % 5 == 0)
+			scatter(chunks[seed % 2], 4 * CHUNK, 1 + (unsigned)rng_below(&rng, 3));
 		is_read += read_by(rest);
 	}
+	without_heap = false;
 	/* Neither all nor none, or it would be no test. */
 	assert_true(is_read > ROUNDS / 20 && is_read < ROUNDS);
 }
@@ -429,15 +661,34 @@ static void test_memory_that_changes(void **state)
 {
 	(void)state;
 	for (int i = 0; i < 40; i++) {
+		without_heap = i % HEAP_EACH != 0;
 		begin();
 		(void)read_by(churn);
 	}
+}
+
+/* Wherever the sanitizers let them be, apart from one another. */
+static bool places_take(void)
+{
+	void *room = mmap(NULL, 4 * HEAP_MAX, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (room == MAP_FAILED)
+		return false;
+	places = (address(room) + HEAP_MAX - 1) & -HEAP_MAX;
+	chunks[0] = (uint64_t (*)[2])MAIN_HEAP;
+	chunks[1] = (uint64_t (*)[2])(SUB_HEAP + 64);
+	return mprotect((void *)MAIN_HEAP, HEAP_SIZE, PROT_READ | PROT_WRITE) == 0 &&
+	       mprotect((void *)SUB_HEAP, HEAP_SIZE, PROT_READ | PROT_WRITE) == 0 &&
+	       mprotect((void *)SLOTS, 2 * HEAP_SIZE, PROT_READ | PROT_WRITE) == 0;
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_sound_one_is_read),
+		cmocka_unit_test(test_heaps_that_cannot_be),
+		cmocka_unit_test(test_locks),
+		cmocka_unit_test(test_claims),
 		cmocka_unit_test(test_versions),
 		cmocka_unit_test(test_sizes_that_lead_out),
 		cmocka_unit_test(test_lists_that_lead_back),
@@ -448,5 +699,7 @@ int main(void)
 		cmocka_unit_test(test_memory_that_changes),
 	};
 
+	if (!places_take())
+		return errno;
 	return cmocka_run_group_tests_name("cede_hostile", tests, NULL, NULL);
 }
