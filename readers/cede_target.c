@@ -10,7 +10,7 @@
 #include "readers/allocator.h"
 
 #define SEARCH_BYTES ((size_t)1 << 20) /* at a time */
-#define SEARCH_MOST  ((size_t)1 << 30) /* of all mappings */
+#define SEARCH_MOST  ((size_t)256 << 20) /* of all mappings */
 
 bool cede_target_refuse(struct cede_refusal *refusal, const char *format, ...)
 {

@@ -323,7 +323,7 @@ class Reports(Case):
     def test_other_allocators(self):
         libraries = [("jemalloc", LIBRARIES + "libjemalloc.so.2"),
                      ("tcmalloc", LIBRARIES + "libtcmalloc_minimal.so.4"),
-                     ("mimalloc", LIBRARIES + "libmimalloc.so.2.0"), ("cede", CEDE)]
+                     ("mimalloc", LIBRARIES + "libmimalloc.so.2.0")]
         for name, library in libraries:
             if not os.path.exists(library):
                 continue
@@ -336,7 +336,18 @@ class Reports(Case):
                 self.assertGreater(found["resident"]["other_bytes"], 60 << 20)
                 result = subprocess.run([COMMAND, "map", "--core", core, "-o",
                                          self.path("heap.svg")], capture_output=True, text=True)
-                self.assert_says(result, 1, f"no heap of glibc's malloc to draw: it runs on {name}")
+                self.assert_says(result, 1, f"no heap of glibc's malloc, or cede's, to draw: it runs on "
+                                 f"{name}")
+
+    @unittest.skipUnless(os.path.exists(CEDE), "no cede here")
+    def test_cede(self):
+        """A heap of cede's is read, too."""
+        with self.target("list", 1000, LD_PRELOAD=CEDE) as target:
+            target.go()
+            found = self.findings(self.gcore(target.pid))
+        self.assertEqual(found["verdict"], "live")
+        self.assertEqual(found["reading"]["allocator"], "cede")
+        self.assertGreater(found["resident"]["heap"]["live"], 60 << 20)
 
 
 class Files(Case):

@@ -77,7 +77,8 @@ class Many(Case):
         """1.2 GiB that might hold a heap, when libc's is not in use: of one file of 60 MiB."""
         with Target(TARGET, "mappings", 40, 15000, LD_PRELOAD=JEMALLOC) as target:
             self.assertEqual(self.look(target.pid).returncode, 13)
-            self.assertLess(self.bytes_read(target.pid), 600 << 20)
+            # 512 MiB where libc's data may be, 256 where cede's may.
+            self.assertLess(self.bytes_read(target.pid), 850 << 20)
 
     def test_threads(self):
         with Target(TARGET, "crowd", 5000) as target:
