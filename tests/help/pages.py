@@ -45,6 +45,11 @@ def read(root, path):
         return file.read()
 
 
+def sources(root):
+    """The command's sources."""
+    return glob.glob(os.path.join(root, "cli/**/*.c"), recursive=True)
+
+
 def differences(where, what, wanted, found):
     """Of two dictionaries: what is missing, what is there besides, what differs."""
     for name in sorted({*wanted, *found}):
@@ -152,7 +157,7 @@ def check_commands(pages, texts):
 def check_environment(root, pages):
     """The variables that the command reads."""
     wanted = {}
-    for path in glob.glob(os.path.join(root, "cli/**/*.c"), recursive=True):
+    for path in sources(root):
         wanted.update(dict.fromkeys(re.findall(r'(?:getenv|environment_\w+)\("(\w+)"',
                                                read(root, path))))
     found = dict.fromkeys(head.removeprefix("Ev ") for head, _ in
@@ -219,7 +224,12 @@ def check_header(root, pages):
 # --- all pages ---
 
 def check_references(root, pages):
+    schemas = {schema for path in sources(root)
+               for schema in re.findall(r'"(cede-\w+/\d+)"', read(root, path))}
     for name, page in pages.items():
+        for schema in re.findall(r"\bcede-\w+/\d+", page.text):
+            if schema not in schemas:
+                yield f"{name}: nothing writes the schema {schema}"
         for title, section in re.findall(r"\bXr (\S*cede\S*) (\d)", page.text):
             if f"{title}.{section}" not in pages:
                 yield f"{name}: refers to {title}({section}), which does not exist"

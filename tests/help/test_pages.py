@@ -24,6 +24,7 @@ BREACHES = [
     (DOCTOR, "Fl -watch Ar seconds", "Fl -watch Ar minutes", "cede-doctor.1: option watch"),
     (DOCTOR, ".Fl -compare\n.Ar file file", ".Ar file file", "the synopsis lacks --compare"),
     (DOCTOR, "Unset: 25.", "Unset: 26.", "cede-doctor.1: option share"),
+    (DOCTOR, "cede-comparison/1", "cede-comparison/0", "writes the schema cede-comparison/0"),
     (DOCTOR, ".It 12\n", ".It 14\n", None),
     (DOCTOR, "--leaks $(pidof", "--leeks $(pidof", "unknown option --leeks"),
     (DOCTOR, "cede doctor --watch", "cede nurse --watch", "unknown command"),
