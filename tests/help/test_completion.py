@@ -123,7 +123,8 @@ class Case:
         self.assert_is("cede run --option a=b --opt", ["--option"])
 
     def test_processes(self):
-        program = os.path.join(self.folder, "completed")
+        # By a name that no other run of this test has.
+        program = os.path.join(self.folder, f"s{os.getpid()}e")
         shutil.copy(shutil.which("sleep"), program)
         with subprocess.Popen([program, "1000"]) as process:
             try:
@@ -132,12 +133,12 @@ class Case:
                              "cede map ", "cede map -o heap.svg ", "cede snapshot "):
                     self.assert_has(line + pid[:-1], pid)
                 self.assertNotIn("first.snap", self.completions(f"cd {self.folder}; cede doctor "))
-                self.processes_by_name(pid)
+                self.processes_by_name(os.path.basename(program), pid)
             finally:
                 process.kill()
 
-    def processes_by_name(self, pid):
-        self.assert_is("cede doctor complete", [pid])
+    def processes_by_name(self, name, pid):
+        self.assert_is(f"cede doctor {name}", [pid])
 
     def test_files(self):
         place = os.path.join(self.folder, "first")
@@ -211,7 +212,7 @@ class Fish(Case, unittest.TestCase):
         self.assertEqual(result.stderr, "")
         return {answer.split("\t")[0] for answer in result.stdout.splitlines()}
 
-    def processes_by_name(self, pid):
+    def processes_by_name(self, name, pid):
         """fish's own list of processes goes by numbers."""
 
 
