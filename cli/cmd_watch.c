@@ -35,6 +35,7 @@ struct watch {
 	const struct watch_options *options;
 	const struct view *view;
 	int signals;                 /* descriptor */
+	sigset_t earlier;            /* the signals that were blocked before */
 	int64_t next_look;           /* course_clock() */
 	bool is_paused, is_over;
 	char message[512];
@@ -89,12 +90,29 @@ static void snapshot_write(struct watch *watch)
 		memcpy(watch->message, failure, sizeof(failure));
 }
 
+static void heap_trim(struct watch *watch)
+{
+	char number[16];
+	const char *line[] = { "cede trim", number, NULL };
+	sigset_t watching;
+
+	snprintf(number, sizeof(number), "%d", watch->course.pid);
+	watch->view->lend();
+	sigprocmask(SIG_SETMASK, &watch->earlier, &watching);
+	command_trim.perform(2, line);
+	sigprocmask(SIG_SETMASK, &watching, NULL);
+	watch->view->take_back();
+	watch->next_look = course_clock();
+}
+
 static void keys_obey(struct watch *watch)
 {
 	enum view_wish wish;
 
 	while (!watch->is_over && (wish = watch->view->key()) != VIEW_NOTHING)
-		if (wish == VIEW_SNAPSHOT)
+		if (wish == VIEW_TRIM)
+			heap_trim(watch);
+		else if (wish == VIEW_SNAPSHOT)
 			snapshot_write(watch);
 		else if (wish == VIEW_PAUSE)
 			watch->is_paused = !watch->is_paused;
@@ -209,7 +227,6 @@ static int watch_start(const char **rest, void *context)
 	struct verdict_limits limits = limits_of(&options->limits);
 	int result = limits_judge("watch", &options->limits);
 	struct watch *watch;
-	sigset_t earlier;
 	pid_t pid;
 
 	if (result == COMMAND_OK)
@@ -227,11 +244,11 @@ static int watch_start(const char **rest, void *context)
 		return command_fail("out of memory");
 	watch->options = options;
 	watch->view = options->json ? &view_json : options->plain ? &view_lines : &view_screen;
-	watch->signals = signals_open(&earlier);
+	watch->signals = signals_open(&watch->earlier);
 	course_open(&watch->course, pid, &limits);
 	result = watch_perform_on(watch);
 	course_close(&watch->course);
-	signals_close(watch->signals, &earlier);
+	signals_close(watch->signals, &watch->earlier);
 	free(watch);
 	return result;
 }

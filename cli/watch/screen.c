@@ -256,6 +256,7 @@ static void chart_put(const struct course *course)
 static void help_put(void)
 {
 	static const char *const lines[] = {
+		"  t  gives back what is free (cede help trim); asks first",
 		"  s  writes a snapshot of the heap to a file here (cede help snapshot)",
 		"  p  suspends looks, and resumes them",
 		"  ?  this text, and back",
@@ -285,7 +286,7 @@ static void screen_show(const struct course *course, const char *message, bool i
 	}
 	if (LINES > 2) {
 		mvaddnstr(LINES - 2, 0, *course->failure ? course->failure : message, COLS);
-		mvaddnstr(LINES - 1, 0, " s snapshot   p pause   ? help   q quit", COLS - 1);
+		mvaddnstr(LINES - 1, 0, " t trim   s snapshot   p pause   ? help   q quit", COLS - 1);
 	}
 	refresh();
 }
@@ -296,6 +297,8 @@ static enum view_wish screen_key(void)
 		switch (getch()) {
 		case ERR:
 			return VIEW_NOTHING;
+		case 't':
+			return VIEW_TRIM;
 		case 's':
 			return VIEW_SNAPSHOT;
 		case 'p':
@@ -307,6 +310,25 @@ static enum view_wish screen_key(void)
 		}
 }
 
+static void screen_lend(void)
+{
+	def_prog_mode();
+	endwin();
+}
+
+static void screen_take_back(void)
+{
+	char line[80];
+
+	fputs("Enter goes back. ", stdout);
+	fflush(stdout);
+	/* Also when there is nothing more to be typed. */
+	(void)!fgets(line, sizeof(line), stdin);
+	reset_prog_mode();
+	clearok(stdscr, TRUE);
+}
+
 const struct view view_screen = {
 	.open = screen_open, .show = screen_show, .close = screen_close, .key = screen_key,
+	.lend = screen_lend, .take_back = screen_take_back,
 };

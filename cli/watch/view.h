@@ -7,7 +7,7 @@
 
 #include "watch/course.h"
 
-enum view_wish { VIEW_NOTHING, VIEW_SNAPSHOT, VIEW_PAUSE, VIEW_QUIT };
+enum view_wish { VIEW_NOTHING, VIEW_TRIM, VIEW_SNAPSHOT, VIEW_PAUSE, VIEW_QUIT };
 
 struct view {
 	/* After the first look.  Returns an enum command_exit, after it said what is wrong; then
@@ -19,6 +19,10 @@ struct view {
 	void (*close)(const struct course *course);
 	/* What a key on stdin asks for, if one was pressed.  NULL where nobody sits. */
 	enum view_wish (*key)(void);
+	/* Leaves the terminal to a command that talks with whoever sits there; takes it back once
+	 * that has been read.  NULL where `key` is. */
+	void (*lend)(void);
+	void (*take_back)(void);
 };
 
 extern const struct view view_screen, view_lines, view_json;

@@ -156,6 +156,28 @@ class Screen(unittest.TestCase):
                            for what in ((target.pid,), (path, "--file")))
             self.assertEqual(filed["resident"], live["resident"])
 
+    def test_trim(self):
+        with retaining() as target, Terminal() as terminal:
+            found = support.findings(COMMAND, target.pid)
+            self.start(terminal, target)
+            terminal.press("t")
+            terminal.shows(f"({found['trim']['bytes']} bytes)")
+            terminal.press("-l", "y")
+            terminal.press("Enter")
+            terminal.shows("gave back")
+            terminal.press("Enter")
+            screen = terminal.shows("live: of the heap's")
+            whole = found["resident"]["whole_free_bytes"] - found["trim"]["bytes"]
+            self.assertLess(self.row(screen, "free, whole")[0], whole / 1e6 + 0.2)
+            self.assertGreater(self.row(screen, "given back")[0], 100)
+
+            # Nothing is left; Ctrl-C is heard once the watch is back.
+            terminal.press("t")
+            terminal.comes_to(lambda text: text.count("Enter goes back.") == 2)
+            terminal.press("C-c")
+            terminal.press("Enter")
+            terminal.shows("): live: ")
+
     def test_sizes(self):
         with retaining() as target, Terminal(100, 30) as terminal:
             self.start(terminal, target)
@@ -164,7 +186,7 @@ class Screen(unittest.TestCase):
                 head = f"doctor-target ({target.pid})"[:columns]
                 terminal.comes_to(lambda text, head=head: text.startswith(head))
                 if lines > 2:
-                    terminal.shows(" s snapshot"[:columns - 1])
+                    terminal.shows(" t trim"[:columns - 1])
             self.row(terminal.screen(), "given back")
             # The chart needs room.
             self.assertFalse(any("a column" in line for line in terminal.screen()))
