@@ -244,8 +244,12 @@ static void cures_print(FILE *out, const struct patient *patient)
 
 	fprintf(out, "\nWhat helps\n");
 	/* To the byte, as it can be checked. */
+	snprintf(line, sizeof(line), "malloc_trim(0);");
+	if (patient->is_open && !patient_is_core(patient))
+		snprintf(line, sizeof(line), "malloc_trim(0);  or, from outside: cede trim %d",
+		         patient->pid);
 	if (verdict->trim.bytes)
-		fprintf(out, "  %-52s gives back now: %s (%" PRIu64 ")\n", "malloc_trim(0);",
+		fprintf(out, "  %-52s gives back now: %s (%" PRIu64 ")\n", line,
 		        amount(verdict->trim.bytes).text, verdict->trim.bytes);
 	for (size_t i = 0; i < verdict->gate_count; i++) {
 		const char *setting = gate_cure(&patient->model, &verdict->gates[i]);

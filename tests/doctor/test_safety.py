@@ -109,7 +109,8 @@ class Churning(Case):
             target.go()
             held = 0
             for _ in range(10):
-                doctor = subprocess.Popen([COMMAND, "doctor", str(target.pid)],
+                # In a group with nobody outside it the signal would do nothing.
+                doctor = subprocess.Popen([COMMAND, "doctor", str(target.pid)], process_group=0,
                                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                 while doctor.poll() is None and "t" not in target.states():
                     pass
