@@ -245,7 +245,9 @@ static void cures_print(FILE *out, const struct patient *patient)
 	fprintf(out, "\nWhat helps\n");
 	/* To the byte, as it can be checked. */
 	snprintf(line, sizeof(line), "malloc_trim(0);");
-	if (patient->is_open && !patient_is_core(patient))
+	/* On cede it is its thread that is asked. */
+	if (patient->is_open && !patient_is_core(patient) &&
+	    (!*patient->reading.cede || !whole_pages_cure(patient)))
 		snprintf(line, sizeof(line), "malloc_trim(0);  or, from outside: cede trim %d",
 		         patient->pid);
 	if (verdict->trim.bytes)
