@@ -273,6 +273,7 @@ static void heap_read(const struct cede_target *target)
 		verdict_reach(&model, &VERDICT_LIMITS, false, &verdict);
 		if (leaks_find(&model, &words, &leaks))
 			lost_bytes = leaks.lost_bytes;
+		leaks_free(&leaks);
 	}
 	words_free(&words);
 	model_free(&model);
