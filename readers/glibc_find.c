@@ -87,12 +87,13 @@ static bool ring_closes(struct glibc *glibc, uint64_t arena,
 	return false;
 }
 
-/* Before 2.23 system_mem comes a word earlier, where a count of threads is since. */
-static bool system_agrees(const struct segment *segment, size_t word,
+/* Before 2.23 system_mem, a page at least, comes a word earlier, where a count of threads
+ * is since. */
+static bool system_agrees(const struct glibc *glibc, const struct segment *segment, size_t word,
                           const struct glibc_layout *layout)
 {
 	uint64_t earlier = segment->data[word + (GLIBC_FROM_BINS_NEXT + 16) / 8];
-	bool counts_threads = earlier < GLIBC_ARENAS_MOST;
+	bool counts_threads = earlier < MEMORY_PAGE || earlier <= glibc->stop->count;
 
 	return counts_threads == (layout->from_bins_system == GLIBC_FROM_BINS_NEXT + 24);
 }
@@ -107,7 +108,7 @@ static const struct glibc_layout *bins_match(struct glibc *glibc,
 	if (word + BINS_WORDS + 8 > segment->words)
 		return NULL;
 	for (size_t i = 0; i < count; i++)
-		if (word * 8 >= layouts[i].bins && system_agrees(segment, word, &layouts[i]) &&
+		if (word * 8 >= layouts[i].bins && system_agrees(glibc, segment, word, &layouts[i]) &&
 		    ring_closes(glibc, segment->begin + 8 * word - layouts[i].bins, &layouts[i]))
 			return &layouts[i];
 	return NULL;
