@@ -157,23 +157,38 @@ static uint64_t whole_word(const char *at)
 	return value;
 }
 
+bool glibc_find_miscounts(const struct glibc *glibc, const struct glibc_layout *layout)
+{
+	return layout->mapped_race_last && glibc->version <= layout->mapped_race_last;
+}
+
+/* Whether so many chunks can have so many bytes, and neither is more than ever was. */
+static bool counts_agree(const struct glibc_layout *layout, const char *at)
+{
+	uint32_t count = half_word(at + layout->mapped_count);
+	uint32_t count_seen = half_word(at + layout->mapped_count + 8);
+	uint64_t bytes = whole_word(at + layout->mapped_bytes);
+	uint64_t bytes_seen = whole_word(at + layout->mapped_bytes + 8);
+
+	return count <= count_seen && count_seen <= INT32_MAX && bytes <= bytes_seen &&
+	       (!count || bytes);
+}
+
 /* How well these bytes would do as the parameters: 0 not at all. */
 static int params_score(const struct glibc *glibc, const struct glibc_layout *layout,
                         const char *at)
 {
-	uint32_t count = half_word(at + layout->mapped_count);
 	uint32_t count_max = half_word(at + layout->mapped_count + 4);
-	uint32_t count_seen = half_word(at + layout->mapped_count + 8);
 	uint32_t fixed = half_word(at + layout->mapped_count + 12);
 	uint64_t bytes = whole_word(at + layout->mapped_bytes);
-	uint64_t bytes_seen = whole_word(at + layout->mapped_bytes + 8);
 	uint64_t begin = whole_word(at + layout->break_begin);
 	uint64_t arena_test = whole_word(at + 24), arena_max = whole_word(at + 32);
 	const struct memory_mapping *mapping;
 
-	if (count > count_seen || count_seen > INT32_MAX || count_max > INT32_MAX || fixed > 1 ||
-	    bytes % (layout->mapped_bytes_drift ? 16 : MEMORY_PAGE) || bytes > bytes_seen ||
-	    (count && !bytes) || arena_test > UINT32_MAX || arena_max > UINT32_MAX)
+	if (count_max > INT32_MAX || fixed > 1 ||
+	    bytes % (layout->mapped_bytes_drift ? 16 : MEMORY_PAGE) ||
+	    (!counts_agree(layout, at) && !glibc_find_miscounts(glibc, layout)) ||
+	    arena_test > UINT32_MAX || arena_max > UINT32_MAX)
 		return 0;
 	/* Hardly anybody changes these two, and only they tell where the break is not in use. */
 	if (!begin)

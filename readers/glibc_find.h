@@ -41,6 +41,9 @@ bool glibc_find_is_library(const struct memory_mapping *mapping);
 /* A word of the process, or 0. */
 uint64_t glibc_find_word(const struct glibc *glibc, uint64_t address);
 
+/* Whether its counts of mapped chunks may be wrong: threads changed them at the same time. */
+bool glibc_find_miscounts(const struct glibc *glibc, const struct glibc_layout *layout);
+
 /* Whether the table of a thread's cache lies at this address. */
 bool glibc_find_cache(const struct glibc *glibc, const struct glibc_layout *layout,
                       uint64_t table);

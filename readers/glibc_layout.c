@@ -37,7 +37,7 @@ static const struct glibc_layout layouts[] = {
 	  .break_begin = 80, .heap_header = 32 },
 	{ .first = 217, .last = 222, .bins = 104, .from_bins_system = 2064, .state_bytes = 2184,
 	  .fast_bins = true, .params_bytes = 88, .mapped_count = 40, .mapped_bytes = 56,
-	  .break_begin = 80, .heap_header = 32 },
+	  .break_begin = 80, .heap_header = 32, .mapped_race_last = 218 },
 };
 
 #define LAYOUTS (sizeof(layouts) / sizeof(*layouts))

@@ -63,6 +63,7 @@ struct glibc_layout {
 	bool links_are_masked;          /* fast bins and caches: by their address / 4096 */
 	bool mapped_size_is_net;        /* of a mapped chunk: without its header */
 	bool mapped_bytes_drift;        /* upwards by 16 with each realloc of a mapped chunk */
+	unsigned mapped_race_last;      /* up to this version threads miscount mapped chunks */
 	/* Of cede, whose chunks lie as glibc's do: */
 	bool mapped_flag_varies;        /* a mapped chunk may say that the one before is used */
 	bool main_ends_as_heaps;        /* the main arena's regions, as other heaps: see fence_step */

@@ -269,6 +269,12 @@ enum glibc_copied glibc_walk_mapped(struct glibc_state *state)
 		result = mappings_search_again(&search, true);
 	if (result == GLIBC_COPIED && !search_agrees(&search))
 		result = mappings_search_but_one(&search, true);
+	/* Counts that may err bound nothing: all that begins as a mapped chunk is one. */
+	if (result == GLIBC_COPIED && !search_agrees(&search) &&
+	    glibc_find_miscounts(state->glibc, state->glibc->layout)) {
+		search.most = UINT64_MAX;
+		return mappings_search_again(&search, true);
+	}
 	if (result == GLIBC_COPIED && !search_agrees(&search))
 		return glibc_state_broken(state, "malloc has %" PRIu64 " mapped blocks of %" PRIu64
 		                          " bytes, of which %" PRIu64 " of %" PRIu64
