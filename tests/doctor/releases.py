@@ -89,7 +89,7 @@ def link(root, program, sources, kind="-pie"):
          "/usr/include", "-idirafter", "/usr/include/x86_64-linux-gnu", "-nostdlib", kind,
          "-fno-pie" if kind == "-static" else "-fPIE",
          "-o", program, find(root, begin), find(root, "crti.o"), *sources,
-         "-I" + os.path.dirname(HERE), "-Wl,--start-group",
+         "-I" + os.path.dirname(HERE), f"-I{HERE}/../../include", "-Wl,--start-group",
          *filter(None, (find(root, name) for name in names)), "-lgcc", "-lgcc_eh",
          "-Wl,--end-group", find(root, "crtn.o"), *lacking, *dynamic],
         check=True)
