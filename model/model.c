@@ -124,17 +124,6 @@ uint8_t *model_end_region(struct model *model, uint64_t end)
 	return pages;
 }
 
-void model_drop_region(struct model *model)
-{
-	const struct model_region *region;
-
-	if (model->failed)
-		return;
-	region = &model->regions[--model->region_count];
-	model->block_count = region->first_block;
-	model->page_count = region->first_page;
-}
-
 /* --- finishing and finding --- */
 
 static int region_compare(const void *a, const void *b)

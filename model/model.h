@@ -187,9 +187,6 @@ size_t model_begin_region(struct model *model, enum model_region_kind kind, uint
 void model_add_block(struct model *model, uint64_t address, enum model_state state);
 uint8_t *model_end_region(struct model *model, uint64_t end);
 
-/* Takes the region begun last away again, with its blocks. */
-void model_drop_region(struct model *model);
-
 /* Sorts, and makes model_find possible.  Returns false when memory ran out. */
 bool model_finish(struct model *model);
 

@@ -23,9 +23,13 @@ void hidden(const long *numbers)
 	step("hidden");
 }
 
-/* Memory that begins as a mapped block does, but is another's. */
+/*
+ * Memory of others between mapped blocks: so many pages that begin as such a block does,
+ * and so many more that look like one in the middle of theirs.
+ */
 void impostor(const long *numbers)
 {
+	enum { APART = 64, LOOKS = 48 };
 	size_t *words;
 
 	for (int i = 0; i < 5; i++)
@@ -35,6 +39,10 @@ void impostor(const long *numbers)
 	words[1] = (size_t)numbers[0] * PAGE | 2;
 	for (int i = 0; i < 5; i++)
 		take(700000);
+	words = mmap(NULL, (size_t)(numbers[1] + 1) * APART * PAGE, PROT_READ | PROT_WRITE,
+	             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	for (long i = 0; i < numbers[1]; i++)
+		words[((size_t)i * APART + 1) * PAGE / sizeof(*words) + 1] = LOOKS * PAGE | 2;
 	step("taken");
 }
 

@@ -247,9 +247,10 @@ class Heaps(Case):
                     self.trim(target)
 
     def test_looks_like_a_mapped_block(self):
-        """Smaller than one, and larger than all."""
-        for pages in (2, 20, 5000):
-            with self.subTest(pages), Target(TARGET, "impostor", pages) as target:
+        """Smaller than one, and larger than all; alone, and with many."""
+        for pages, others in ((2, 0), (20, 0), (5000, 0), (20, 7), (20, 1000)):
+            with self.subTest((pages, others)), \
+                    Target(TARGET, "impostor", pages, others) as target:
                 self.examine(target)
 
     def test_first_thread_ended(self):

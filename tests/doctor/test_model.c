@@ -84,23 +84,6 @@ static void test_pages(void **state)
 	model_free(&model);
 }
 
-static void test_dropped(void **state)
-{
-	struct model model = { 0 };
-
-	(void)state;
-	drawn_region(&model, MODEL_BREAK, 0, BASE, "L4096 T4096", "R");
-	drawn_region(&model, MODEL_MAPPED, 0, BASE + 0x10000, "L8192", "R");
-	model_drop_region(&model);
-	drawn_region(&model, MODEL_MAPPED, 0, BASE + 0x20000, "L4096", "-");
-	drawn_finish(&model);
-	assert_int_equal(model.region_count, 2);
-	assert_int_equal(model.block_count, 3);
-	assert_int_equal(model.page_count, 3);
-	assert_int_equal(model_page_at(&model, &model.regions[1], BASE + 0x20000), MODEL_ABSENT);
-	model_free(&model);
-}
-
 /* What mallinfo2 says of such arenas. */
 static void test_totals(void **state)
 {
@@ -174,7 +157,6 @@ int main(void)
 		cmocka_unit_test(test_find),
 		cmocka_unit_test(test_many),
 		cmocka_unit_test(test_pages),
-		cmocka_unit_test(test_dropped),
 		cmocka_unit_test(test_totals),
 		cmocka_unit_test(test_invariants),
 		cmocka_unit_test(test_names),
