@@ -15,6 +15,7 @@
 #include "readers/core_notes.h"
 
 #define SCAN_PAGES 32
+#define PROGRAM_HEADERS 64
 #define BREAK_REACH (4ul << 30)    /* from the program's end, which chance moves it from */
 
 __attribute__((format(printf, 2, 3)))
@@ -352,31 +353,55 @@ static void mapping_of_file(const struct core_file *file, struct memory_mapping 
 	};
 }
 
-/* The break comes after the program's data, some way off unless chance is forbidden it;
- * no core tells where. */
+/* Where the program's data ends by its own headers, or 0. */
+static uint64_t program_end(const struct core *core)
+{
+	const struct core_file *file = file_at(core, core->program_headers);
+	Elf64_Phdr headers[PROGRAM_HEADERS];
+	size_t count = core->program_header_count;
+	uint64_t moved = 0, end = 0;
+
+	if (!file || count > PROGRAM_HEADERS ||
+	    core_read(core, core->program_headers, headers, count * sizeof(*headers)) !=
+	    count * sizeof(*headers))
+		return 0;
+	for (size_t i = 0; i < count; i++) {
+		const Elf64_Phdr *header = &headers[i];
+
+		if (header->p_type != PT_LOAD)
+			continue;
+		/* The headers are in one of these parts of the file. */
+		if ((header->p_offset & ~(MEMORY_PAGE - 1)) == file->offset)
+			moved = file->begin - (header->p_vaddr & ~(MEMORY_PAGE - 1));
+		if (header->p_vaddr + header->p_memsz > end)
+			end = header->p_vaddr + header->p_memsz;
+	}
+	return (end + moved + MEMORY_PAGE - 1) & ~(MEMORY_PAGE - 1);
+}
+
+/*
+ * The break comes after the program's data, some way off, or at once where chance is
+ * forbidden: then both may be one mapping.  No core tells where it is.
+ */
 static void break_mark(const struct core *core, struct memory_mapping *mappings, size_t count)
 {
-	const struct core_file *program = file_at(core, core->program_headers);
-	uint64_t end = 0;
+	uint64_t end = program_end(core);
 
-	for (size_t i = 0; program && i < count; i++) {
+	for (size_t i = 0; end && i < count; i++) {
 		struct memory_mapping *mapping = &mappings[i];
 
-		if (mapping->kind == MEMORY_FILE && !strcmp(mapping->path, program->path))
-			end = mapping->end;
-		else if (end && (mapping->kind != MEMORY_ANONYMOUS ||
-		         mapping->begin - end > BREAK_REACH))
+		if (mapping->end <= end)
+			continue;
+		if (mapping->kind != MEMORY_ANONYMOUS ||
+		    (mapping->begin > end && mapping->begin - end > BREAK_REACH))
 			return;
-		/* What begins at its data's end is data too. */
-		else if (end && mapping->writable && mapping->begin > end) {
-			do
-				mapping++->kind = MEMORY_BREAK;
-			while (mapping < mappings + count && mapping->begin == mapping[-1].end &&
-			       mapping->kind == MEMORY_ANONYMOUS && mapping->writable);
-			return;
-		} else if (end) {
-			end = mapping->end;
-		}
+		if (!mapping->writable)
+			continue;
+		do
+			mapping++->kind = MEMORY_BREAK;
+		while (mapping < mappings + count && mapping->begin == mapping[-1].end &&
+		       mapping->kind == MEMORY_ANONYMOUS && mapping->writable);
+		return;
 	}
 }
 

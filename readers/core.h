@@ -64,6 +64,7 @@ struct core {
 	struct stop_thread *threads;     /* the first: which the signal was for */
 	size_t thread_count;
 	uint64_t random_bytes, vdso, program_headers;   /* addresses that the kernel gave */
+	uint64_t program_header_count;
 	pid_t pid;
 	char name[16];                   /* of the process, as it called itself */
 	int signal;                      /* that ended it, or 0 */

@@ -159,6 +159,8 @@ static void vector_set(struct core *core, const struct note *note)
 			core->vdso = pair[1];
 		else if (pair[0] == AT_PHDR)
 			core->program_headers = pair[1];
+		else if (pair[0] == AT_PHNUM)
+			core->program_header_count = pair[1];
 	}
 }
 

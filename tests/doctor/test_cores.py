@@ -184,13 +184,19 @@ class Agreement(Case):
             self.examine(target)
 
     def test_fixed_addresses(self):
-        """Where chance is forbidden, the break begins at the end of the program's data."""
+        """Where chance is forbidden, the break begins where the program's data ends."""
         def prepare():
             resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2)
             os.chdir(self.folder)
-        with Target("/usr/bin/setarch", "-R", TARGET, "list", 500, prepare=prepare) as target:
-            target.go()
-            self.examine(target)
+        for program in (TARGET, STATIC_TARGET):
+            for steps in (2, 3):
+                with self.subTest((program, steps)), \
+                        Target("/usr/bin/setarch", "-R", program, "list", 500, prepare=prepare,
+                               **NO_CACHE) as target:
+                    for _ in range(steps):
+                        target.go()
+                    live, _ = self.examine(target)
+                    self.assertEqual(live["trim"]["top_bytes"] > 0, steps == 3)
 
     def test_by_chance(self):
         for seed in range(12):
