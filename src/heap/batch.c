@@ -6,23 +6,43 @@
 #include "heap/owner.h"
 #include "heap/purger.h"
 
+/* Cuts a chunk into blocks of `size`, its last the rest; returns how many. */
+static unsigned cut(struct arena *a, struct chunk *c, size_t size, void **blocks)
+{
+	unsigned count = 0;
+
+	for (size_t have = chunk_size(c); have >= 2 * size; have -= size) {
+		struct chunk *rest = chunk_at(c, size);
+
+		rest->size = (have - size) | PREV_INUSE | arena_bit(a);
+		c->size = size | (c->size & SIZE_BITS);
+		blocks[count++] = chunk_to_block(c);
+		c = rest;
+	}
+	blocks[count++] = chunk_to_block(c);
+	return count;
+}
+
 static unsigned chunks_from(struct arena *a, unsigned class, void **blocks, unsigned want)
 {
+	size_t size = request_to_size(class_sizes[class]);
 	unsigned got = 0;
 
 	while (got < want) {
-		struct chunk *c = alloc_chunk(a, request_to_size(class_sizes[class]));
+		struct chunk *c = alloc_run(a, size, (want - got) * size);
 
 		if (c == NULL)
 			break;
-		/* The arena cannot grow just now: one such block, and none to keep. */
-		if (chunk_is_mapped(c) && got > 0) {
-			mapped_free(c, "malloc");
-			break;
+		if (!chunk_is_mapped(c)) {
+			got += cut(a, c, size, blocks + got);
+			continue;
 		}
-		blocks[got++] = chunk_to_block(c);
-		if (chunk_is_mapped(c))
-			break;
+		/* The arena cannot grow just now: one such block, and none to keep. */
+		if (got > 0)
+			mapped_free(c, "malloc");
+		else
+			blocks[got++] = chunk_to_block(c);
+		break;
 	}
 	return got;
 }
@@ -55,16 +75,45 @@ static struct arena *arena_of(void *block)
 }
 
 /* free_sized took the program's word for what its block holds. */
-static void free_cached_chunk(struct arena *a, void *block, uint32_t least)
+static struct chunk *cached_chunk(void *block, uint32_t least)
 {
 	struct chunk *c = block_to_chunk(block);
 
 	if (unlikely(chunk_usable(c) < least))
 		misuse("free_sized", block, "the block is smaller than the size given");
-	if (a != NULL)
-		free_chunk(a, c);
-	else
-		mapped_free(c, "free");
+	return c;
+}
+
+/* Whether the second of two chunks lies behind the first, which is in use. */
+static bool follows(const struct arena *a, const struct chunk *c, const struct chunk *second)
+{
+	return chunk_next(c) == second && second != a->top && chunk_prev_inuse(second);
+}
+
+/*
+ * Frees the chunks at the front of a row, of which the first is of arena a; returns how
+ * many.  Those that lie side by side, as they were cut, are freed as one.
+ */
+static unsigned free_chunks(struct arena *a, void **blocks, unsigned count, uint32_t least)
+{
+	struct chunk *c = cached_chunk(blocks[0], least);
+	unsigned n = 1;
+
+	for (; n < count && arena_of(blocks[n]) == a && !window_has(blocks[n]); n++) {
+		struct chunk *other = cached_chunk(blocks[n], least), *low = c, *high = other;
+
+		if (other < c) {
+			low = other;
+			high = c;
+		}
+		if (!follows(a, low, high))
+			break;
+		low->size = (chunk_size(low) + chunk_size(high)) | (low->size & SIZE_BITS);
+		high->size = ABSORBED;
+		c = low;
+	}
+	free_chunk(a, c);
+	return n;
 }
 
 /* The blocks at the front of a row that are of arena a; returns how many. */
@@ -77,7 +126,7 @@ static unsigned give(struct arena *a, void **blocks, unsigned count, uint32_t le
 
 		given += of_slabs;
 		if (of_slabs == 0)
-			free_cached_chunk(a, blocks[given++], least);
+			given += free_chunks(a, blocks + given, count - given, least);
 	} while (given < count && arena_of(blocks[given]) == a);
 	return given;
 }
@@ -91,7 +140,7 @@ bool batch_give(unsigned class, void **blocks, unsigned count)
 		struct arena *a = arena_of(blocks[i]);
 
 		if (a == NULL) {
-			free_cached_chunk(NULL, blocks[i++], least);
+			mapped_free(cached_chunk(blocks[i++], least), "free");
 			continue;
 		}
 		if (!lock_try(&a->lock) && !arena_enter_slow(a)) {
