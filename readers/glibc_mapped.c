@@ -59,10 +59,7 @@ static bool chunk_find(const struct search *search, uint64_t begin, struct place
 	*found = (struct place){ .begin = begin };
 	for (uint64_t alignment = 32; alignment < search->end - begin; alignment *= 2) {
 		found->chunk = ((begin + 16 + alignment - 1) & ~(alignment - 1)) - 16;
-		/* Until 2.42, what lies before had to have a chunk's size. */
-		if (found->chunk > begin && found->chunk < begin + GLIBC_CHUNK_LEAST &&
-		    !search->state->glibc->layout->mapped_size_is_net)
-			found->chunk += alignment;
+		/* Where what lies before must have a chunk's size, twice the alignment tells. */
 		if (found->chunk - begin != offset &&
 		    header_matches(search, begin, found->chunk - begin, &found->end))
 			return true;

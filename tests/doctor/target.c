@@ -394,7 +394,7 @@ static const struct {
 	{ "foreign", foreign }, { "blocked", blocked }, { "threads", threads },
 	{ "chance", chance }, { "orphan", orphan }, { "waiting", waiting }, { "shape", shape },
 	{ "churn", churn }, { "broken", broken }, { "hidden", hidden }, { "mappings", mappings },
-	{ "impostor", impostor }, { "crowd", crowd }, { "execs", execs }, { "forks", forks },
+	{ "impostor", impostor }, { "aligned", aligned }, { "crowd", crowd }, { "execs", execs }, { "forks", forks },
 	{ "shared", shared }, { "cached", cached }, { "large", large }, { "elsewhere", elsewhere },
 	{ "remains", remains }, { "waits", waits }, { "handler", handler },
 	{ "stale", stale }, { "coroutine", coroutine }, { "small", small },

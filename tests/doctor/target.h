@@ -36,6 +36,7 @@ void cached(const long *numbers);
 void broken(const long *numbers);
 void hidden(const long *numbers);
 void impostor(const long *numbers);
+void aligned(const long *numbers);
 void mappings(const long *numbers);
 void crowd(const long *numbers);
 void execs(const long *numbers);

@@ -2,6 +2,7 @@
  * Scenarios of the doctor's target: processes that are hard to look at.
  */
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -44,6 +45,24 @@ void impostor(const long *numbers)
 	for (long i = 0; i < numbers[1]; i++)
 		words[((size_t)i * APART + 1) * PAGE / sizeof(*words) + 1] = LOOKS * PAGE | 2;
 	step("taken");
+}
+
+/* Mapped blocks of each alignment, cut by realloc: where they were aligned, an old header
+ * is left in front of them. */
+void aligned(const long *numbers)
+{
+	void *blocks[12];
+
+	(void)numbers;
+	mallopt(M_MMAP_THRESHOLD, 4000);
+	for (int i = 0; i < 12; i++) {
+		blocks[i] = aligned_alloc(32ul << i, 3 * PAGE);
+		take(100000);
+	}
+	for (int i = 0; i < 12; i++)
+		if (!(blocks[i] = realloc(blocks[i], PAGE + 500)))
+			abort();
+	step("cut");
 }
 
 /* Mappings of one file, each of so many pages. */

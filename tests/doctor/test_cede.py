@@ -119,6 +119,10 @@ class Heaps(Case):
                 for _ in self.of_each(POLICIES, 1, "blocked", heap_first, mappings_between):
                     pass
 
+    def test_aligned_mapped_blocks(self):
+        for _, found in self.of_each(POLICIES, 0, "aligned"):
+            self.assertEqual(found["mallinfo2"]["hblks"], 24)
+
     def test_large_blocks(self):
         """What mapped blocks leave is free, until it goes."""
         with Target(TARGET, "large", CEDE_OPTIONS="policy=default") as target:
