@@ -204,6 +204,8 @@ void segment_mark(struct arena *a, size_t unit, uint16_t pages)
 	unsigned at = unit % SEGMENT_UNITS;
 	uint32_t fresh = pages & ~(uint32_t)s->touched[at];
 
+	if ((fresh | (pages & s->idle[at])) == 0)
+		return;
 	if (fresh != 0) {
 		a->segments.touched += (unsigned)__builtin_popcount(fresh);
 		a->refaulted_bytes += (unsigned)__builtin_popcount(fresh & s->gone[at]) * os_page_size;
@@ -229,15 +231,15 @@ void segment_unmark(struct arena *a, size_t unit, size_t first, size_t end)
 
 void segment_touch(struct arena *a, size_t unit, size_t from, size_t to)
 {
-	size_t first = from / os_page_size, last = (to - 1) / os_page_size;
-	size_t pages = UNIT / os_page_size;
+	size_t pages = UNIT / os_page_size, first = from / os_page_size;
+	size_t last = (to - 1) / os_page_size, mask = UINT16_MAX << first % pages;
 
-	for (size_t page = first; page <= last;) {
-		size_t in = page % pages, count = size_min(last - page + 1, pages - in);
-
-		segment_mark(a, unit + page / pages, (uint16_t)((((uint32_t)1 << count) - 1) << in));
-		page += count;
-	}
+	/* Of a slab's units but the last all pages from the first on. */
+	unit += first / pages;
+	last -= first - first % pages;
+	for (; last >= pages; last -= pages, mask = UINT16_MAX)
+		segment_mark(a, unit++, (uint16_t)mask);
+	segment_mark(a, unit, (uint16_t)(mask & (UINT16_MAX >> (pages - 1 - last))));
 }
 
 void segment_queue(struct arena *a, size_t unit, unsigned count)

@@ -117,6 +117,29 @@ static void end(struct arena *a, struct slab *s)
 
 /* ---- blocks ---- */
 
+/* Takes the blocks of these bits, to `want`; returns how many.  Some bits are set. */
+static unsigned take_bits(uint64_t *bits, char *from, size_t size, void **blocks, unsigned want)
+{
+	unsigned first = (unsigned)__builtin_ctzll(*bits), got = 0;
+	unsigned row = 64 - (unsigned)__builtin_clzll(*bits) - first;
+	uint64_t left = *bits;
+
+	/* Side by side, as in a slab that is new. */
+	if ((left & (left + (left & -left))) == 0) {
+		if (row > want)
+			row = want;
+		from += first * size;
+		for (; got < row; from += size)
+			blocks[got++] = from;
+		left &= ~(UINT64_MAX >> (64 - row) << first);
+	} else {
+		for (; left != 0 && got < want; left &= left - 1)
+			blocks[got++] = from + (unsigned)__builtin_ctzll(left) * size;
+	}
+	__atomic_store_n(bits, left, __ATOMIC_RELAXED);
+	return got;
+}
+
 static unsigned take_from(struct arena *a, struct slab *s, void **blocks, unsigned want)
 {
 	char *start = slab_start(s), *last;
@@ -126,16 +149,9 @@ static unsigned take_from(struct arena *a, struct slab *s, void **blocks, unsign
 	if (want > s->free)
 		want = s->free;
 	for (; got < want; word++) {
-		char *from = start + word * 64 * size;
-		uint64_t left = s->bits[word];
-
-		if (left == 0)
-			continue;
-		do {
-			blocks[got++] = from + (unsigned)__builtin_ctzll(left) * size;
-			left &= left - 1;
-		} while (left != 0 && got < want);
-		__atomic_store_n(&s->bits[word], left, __ATOMIC_RELAXED);
+		if (s->bits[word] != 0)
+			got += take_bits(&s->bits[word], start + word * 64 * size, size,
+			                 blocks + got, want - got);
 	}
 	last = blocks[got - 1];
 	s->first = (uint16_t)(word - 1);
@@ -222,17 +238,23 @@ static NOINLINE unsigned free_bits(struct slab *s, void *const *blocks, unsigned
 {
 	const char *start = slab_start(s);
 	void *const *block = blocks, *const *end = blocks + count;
-	size_t size = s->size, used = s->blocks * size, at = SIZE_MAX;
+	size_t size = s->size, used = s->blocks * size, at = SIZE_MAX, index = 0, next = SIZE_MAX;
 	uint64_t inverse = slab_inverse(s), *bits = s->bits, word = 0;
 
 	do {
-		size_t offset = (size_t)((const char *)*block - start), index;
+		size_t offset = (size_t)((const char *)*block - start);
 
 		if (offset >= used)
 			break;
-		index = offset / 16 * inverse >> 32;
-		if (unlikely(index * size != offset))
-			reject(s, *block, "free");
+		/* Mostly they lie side by side, as they were taken. */
+		if (offset == next) {
+			index++;
+		} else {
+			index = offset / 16 * inverse >> 32;
+			if (unlikely(index * size != offset))
+				reject(s, *block, "free");
+		}
+		next = offset + size;
 		if (index / 64 != at) {
 			if (at != SIZE_MAX)
 				__atomic_store_n(&bits[at], word, __ATOMIC_RELAXED);
