@@ -358,9 +358,8 @@ static enum glibc_copied spares_copy(struct cede_heap *heap, struct glibc_state 
 static enum glibc_copied bin_copy(const struct cede_heap *heap, struct glibc_state *state,
                                   const uint64_t bin[4], size_t cache, uint64_t *blocks)
 {
-	uint64_t top = bin[0], base = bin[1], count = (top - base) / 8;
+	uint64_t top = bin[0], base = bin[3], count = (top - base) / 8;
 
-	/* Shut, or empty. */
 	if (base >= top)
 		return GLIBC_COPIED;
 	if (count > BIN_SLOTS || state->cached_count + count > CACHED_MOST ||
@@ -390,7 +389,7 @@ static enum glibc_copied cache_copy(struct cede_heap *heap, struct glibc_state *
 	                 heap->descriptor->classes * sizeof(*bins)))
 		return cannot_be_read(state, "a thread's cache");
 	for (uint32_t c = 0; c < heap->descriptor->classes && result == GLIBC_COPIED; c++) {
-		if (bins[c][1] < bins[c][0] && cache == MODEL_NONE)
+		if (bins[c][3] < bins[c][0] && cache == MODEL_NONE)
 			cache = model_add_cache(state->model, &(struct model_cache){ .thread = thread });
 		result = bin_copy(heap, state, bins[c], cache, blocks);
 	}

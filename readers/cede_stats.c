@@ -290,7 +290,7 @@ static bool read_caches(struct reader *r)
 		if (!read_bytes(r, thread + d->thread_bins, r->caches, d->classes * sizeof(*r->caches)))
 			return false;
 		for (uint32_t c = 0; c < d->classes; c++) {
-			uint64_t top = r->caches[c][0], base = r->caches[c][1];
+			uint64_t top = r->caches[c][0], base = r->caches[c][3];
 
 			/* The thread may be moving them. */
 			if (base < top && (top - base) / 8 <= UINT16_MAX)

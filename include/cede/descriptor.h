@@ -100,7 +100,7 @@ struct cede_descriptor {
 	uint64_t threads;            /* address of a pointer to the first thread's record */
 	uint32_t thread_next;        /* pointer to the next, NULL of the last */
 	uint32_t thread_bins;        /* for each class 4 words, of which the first is where its
-	                                cached blocks end, the second where they begin: 8 bytes
+	                                cached blocks end, the last where they begin: 8 bytes
 	                                each; nothing is cached where that is not below */
 	uint32_t classes;
 	uint32_t reserved_2;

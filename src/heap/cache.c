@@ -29,7 +29,9 @@ bool cache_on;
 size_t cache_free_bytes;
 size_t cache_slots_bytes;
 
-static struct lock orphans_lock = LOCK_INIT(RANK_CACHE); /* before any cache's */
+/* Both before any cache's, in this order. */
+static struct lock drain_lock = LOCK_INIT(RANK_CACHE);
+static struct lock orphans_lock = { .rank = RANK_CACHE, .order = 1 };
 static uint32_t large_slots[CLASSES + 1]; /* where a class's place begins */
 
 static unsigned most_slots(unsigned class)
@@ -72,23 +74,21 @@ static void set_bounds(struct thread *t, unsigned class)
 {
 	void **base = t->capacity[class] == 0 ? NULL : array_of(t, class);
 
+	__atomic_store_n(&thread_bin(t, class)->array, base, __ATOMIC_RELAXED);
 	__atomic_store_n(&thread_bin(t, class)->base, base, __ATOMIC_RELAXED);
 	__atomic_store_n(&thread_bin(t, class)->limit, base + t->mark[class], __ATOMIC_RELAXED);
 }
 
-/* The cache is opened to its owner again after it was drained, or nearly. */
-static void open_bounds(struct thread *t)
+static void set_state(struct thread *t, enum cache_state state)
+{
+	__atomic_store_n(&t->state, state, __ATOMIC_RELAXED);
+}
+
+static void open_up(struct thread *t)
 {
 	for (unsigned c = 0; c < CLASSES; c++)
 		set_bounds(t, c);
-}
-
-static void shut_bounds(struct thread *t)
-{
-	for (unsigned c = 0; c < CLASSES; c++) {
-		__atomic_store_n(&thread_bin(t, c)->base, (void **)UINTPTR_MAX, __ATOMIC_RELAXED);
-		__atomic_store_n(&thread_bin(t, c)->limit, NULL, __ATOMIC_RELAXED);
-	}
+	set_state(t, CACHE_OPEN);
 }
 
 /* ---- emptying ---- */
@@ -113,24 +113,33 @@ static void flush(struct thread *t, unsigned class, size_t count)
 
 static size_t held(const struct thread *t, unsigned class)
 {
-	return t->capacity[class] == 0 ? 0 : (size_t)(t->bins[class + 1].top - array_of(t, class));
+	return (size_t)(t->bins[class + 1].top - t->bins[class + 1].array);
 }
 
 /* ---- the owner's slow paths ---- */
 
-/* Takes the lock, opens the cache if it was drained, and is busy. */
+/*
+ * A signal handler does not wait for a lock that its own thread has, nor for whoever
+ * may be waiting for an arena that its thread has.
+ */
+static bool take_lock(struct lock *lock)
+{
+	if (lock_try(lock))
+		return true;
+	if (lock_is_mine(lock) || arena_any_mine())
+		return false;
+	lock_acquire(lock);
+	return true;
+}
+
+/* Takes the lock, opens the cache if it is not, and is busy. */
 static bool begin(struct thread *t)
 {
 	if (!t->caching || !cache_is_on() || !cache_enter(t))
 		return false;
-	if (!lock_try(&t->cache_lock)) {
-		/* Whoever empties this cache may be waiting for an arena that this very
-		 * thread holds, when this is a signal handler. */
-		if (lock_is_mine(&t->cache_lock) || arena_any_mine()) {
-			cache_leave(t);
-			return false;
-		}
-		lock_acquire(&t->cache_lock);
+	if (!take_lock(&t->cache_lock)) {
+		cache_leave(t);
+		return false;
 	}
 	if (t->slots == NULL)
 		__atomic_store_n(&t->slots, os_map(NULL, cache_slots_bytes, OS_READ_WRITE),
@@ -140,10 +149,8 @@ static bool begin(struct thread *t)
 		cache_leave(t);
 		return false;
 	}
-	if (t->drained) {
-		__atomic_store_n(&t->drained, false, __ATOMIC_RELAXED);
-		open_bounds(t);
-	}
+	if (t->state != CACHE_OPEN)
+		open_up(t);
 	return true;
 }
 
@@ -188,6 +195,7 @@ static void empty(struct thread *t, unsigned class)
 	t->ramp[class] = 0;
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	__atomic_store_n(&thread_bin(t, class)->top, NULL, __ATOMIC_RELAXED);
+	__atomic_store_n(&thread_bin(t, class)->array, NULL, __ATOMIC_RELAXED);
 }
 
 /* Bins that are as they were at the last look make room for `class`. */
@@ -343,7 +351,7 @@ bool cache_holds(struct thread *t, unsigned class, const void *block)
 	if (class == CLASS_NONE || !begin(t))
 		return false;
 	for (size_t i = held(t, class); i > 0 && !found; i--)
-		found = array_of(t, class)[i - 1] == block;
+		found = thread_bin(t, class)->array[i - 1] == block;
 	end(t);
 	return found;
 }
@@ -374,7 +382,7 @@ static void abandon(struct thread *t)
 	__atomic_sub_fetch(&cache_free_bytes, t->counted, __ATOMIC_SEQ_CST);
 	t->reserved = t->counted = 0;
 	t->busy = 0;
-	t->drained = false;
+	t->state = CACHE_OPEN;
 	t->cache_lock.word = 0;
 }
 
@@ -411,57 +419,94 @@ void cache_inherit(struct thread *t)
 	lock_release(&t->cache_lock);
 }
 
-/*
- * Takes over a cache that its owner does not use this moment; empties it.  Returns
- * whether the purger is to be told of what came out.
- */
-static bool drain(struct thread *t)
+/* Until its owner wants it: then begin() opens it. */
+static bool shut(struct thread *t)
 {
-	bool own = t == thread_self, tell;
-
 	settle_orphan(t);
-	if (__atomic_load_n(&t->drained, __ATOMIC_RELAXED) || !lock_try(&t->cache_lock))
+	if (!lock_try(&t->cache_lock))
 		return false;
-	if (!t->drained) {
-		shut_bounds(t);
-		if ((own || os_barrier_everywhere()) && __atomic_load_n(&t->busy, __ATOMIC_ACQUIRE) == 0) {
-			empty_all(t);
-			__atomic_store_n(&t->drained, true, __ATOMIC_RELAXED);
-		} else {
-			open_bounds(t);
-		}
+	for (unsigned c = 0; c < CLASSES; c++) {
+		__atomic_store_n(&thread_bin(t, c)->base, (void **)UINTPTR_MAX, __ATOMIC_RELAXED);
+		__atomic_store_n(&thread_bin(t, c)->limit, NULL, __ATOMIC_RELAXED);
 	}
-	tell = t->drained && t->tell;
-	t->tell &= !t->drained;
+	set_state(t, CACHE_SHUT);
+	lock_release(&t->cache_lock);
+	return true;
+}
+
+/*
+ * A cache that is shut still is emptied, or opened when it is not to be had: its owner is
+ * at work, or does not know (`known`: there was a barrier).  Returns whether the purger is
+ * to be told of what came out.
+ */
+static bool empty_shut(struct thread *t, bool known)
+{
+	bool tell = false;
+
+	if (__atomic_load_n(&t->state, __ATOMIC_RELAXED) != CACHE_SHUT || !lock_try(&t->cache_lock))
+		return false;
+	if (t->state == CACHE_SHUT && (known || t == thread_self) &&
+	    __atomic_load_n(&t->busy, __ATOMIC_ACQUIRE) == 0) {
+		empty_all(t);
+		set_state(t, CACHE_DRAINED);
+		t->witness = t->refused = 0;
+		tell = t->tell;
+		t->tell = false;
+	} else if (t->state == CACHE_SHUT) {
+		open_up(t);
+	}
 	lock_release(&t->cache_lock);
 	return tell;
+}
+
+static bool holds_none(const struct thread *t)
+{
+	return __atomic_load_n(&t->state, __ATOMIC_RELAXED) == CACHE_DRAINED ||
+	       __atomic_load_n(&t->slots, __ATOMIC_RELAXED) == NULL;
+}
+
+/* Since the last look. */
+static bool is_unchanged(struct thread *t)
+{
+	uintptr_t before = t->witness, seen = 0;
+
+	for (unsigned c = 0; c < CLASSES; c++)
+		seen = seen * 31 + (uintptr_t)__atomic_load_n(&thread_bin(t, c)->top, __ATOMIC_RELAXED);
+	t->witness = seen;
+	return seen == before;
 }
 
 /* So many ticks a cache may be found unchanged and yet not to be had, before it is
  * ignored: the system has no barrier, or a thread was killed inside an operation. */
 #define REFUSALS 20
 
+/*
+ * One barrier for all: it costs much, and the more the more processors are at work.
+ * What is found shut at the second look was so before this one's barrier, as long as
+ * nobody else shuts any meanwhile; what a fork or a lost thread left shut was, too.
+ */
 bool cache_drain_idle(bool now)
 {
-	bool left = false, tell = false;
+	bool left = false, tell = false, others = false, known;
 
+	if (now ? !take_lock(&drain_lock) : !lock_try(&drain_lock))
+		return true;
 	for (struct thread *t = registry_first(); t != NULL; t = t->next) {
-		uintptr_t seen = 0;
 		bool unchanged;
 
-		if (__atomic_load_n(&t->drained, __ATOMIC_RELAXED) ||
-		    __atomic_load_n(&t->slots, __ATOMIC_RELAXED) == NULL)
+		if (holds_none(t))
 			continue;
-		for (unsigned c = 0; c < CLASSES; c++)
-			seen = seen * 31 + (uintptr_t)__atomic_load_n(&thread_bin(t, c)->top, __ATOMIC_RELAXED);
-		unchanged = seen == __atomic_exchange_n(&t->witness, seen, __ATOMIC_RELAXED);
+		unchanged = is_unchanged(t);
+		t->refused = unchanged ? t->refused + 1 : 0;
 		if (now || unchanged)
-			tell |= drain(t);
-		if (__atomic_load_n(&t->drained, __ATOMIC_RELAXED))
-			continue;
-		__atomic_store_n(&t->refused, unchanged ? t->refused + 1 : 0, __ATOMIC_RELAXED);
-		left |= t->refused < REFUSALS;
+			others |= shut(t) && t != thread_self;
 	}
+	known = others && os_barrier_everywhere();
+	for (struct thread *t = registry_first(); t != NULL; t = t->next) {
+		tell |= empty_shut(t, known);
+		left |= !holds_none(t) && t->refused < REFUSALS;
+	}
+	lock_release(&drain_lock);
 	/* Its owner sleeps, and cannot. */
 	if (tell && now)
 		purger_tell();
@@ -475,7 +520,7 @@ void cache_held(size_t *bytes, size_t *threads)
 		size_t of_thread = 0;
 
 		for (unsigned c = 0; c < CLASSES; c++) {
-			void **base = __atomic_load_n(&thread_bin(t, c)->base, __ATOMIC_RELAXED);
+			void **base = __atomic_load_n(&thread_bin(t, c)->array, __ATOMIC_RELAXED);
 			void **top = __atomic_load_n(&thread_bin(t, c)->top, __ATOMIC_RELAXED);
 
 			/* The owner may be moving them. */
@@ -489,12 +534,13 @@ void cache_held(size_t *bytes, size_t *threads)
 
 void cache_fork_prepare(struct thread *own)
 {
+	drain_lock.kept = lock_is_mine(&drain_lock);
 	own->cache_lock.kept = lock_is_mine(&own->cache_lock);
 }
 
 void cache_fork_parent(struct thread *own)
 {
-	own->cache_lock.kept = false;
+	own->cache_lock.kept = drain_lock.kept = false;
 }
 
 /* The child was made between two stores of whoever emptied this cache, perhaps. */
@@ -507,7 +553,7 @@ static void mend(struct thread *own)
 		own->reserved += (size_t)own->capacity[c] * class_sizes[c];
 		own->counted += (size_t)own->full[c] * class_sizes[c];
 	}
-	open_bounds(own);
+	open_up(own);
 }
 
 void cache_fork_child(struct thread *own)
@@ -515,10 +561,11 @@ void cache_fork_child(struct thread *own)
 	bool at_work_here = own->cache_lock.kept;
 	size_t counted = 0;
 
+	lock_fork_child(&drain_lock);
 	lock_fork_child(&orphans_lock);
 	lock_fork_child(&own->cache_lock);
 	/* What a handler's fork interrupted goes on by itself. */
-	if (!at_work_here && !own->drained)
+	if (!at_work_here && own->state != CACHE_DRAINED)
 		mend(own);
 	for (const struct thread *t = registry_first(); t != NULL; t = t->next)
 		counted += t->counted;

@@ -7,18 +7,20 @@
  *
  * The owner's operations take no lock and no atomic read-modify-write.  Each sets
  * `busy`, reads the bounds, moves the top, and clears `busy`: plain stores, in that
- * order for the compiler.  Another thread takes an idle owner's cache over without
- * stopping it: under the cache's lock it makes every bin look empty and full
- * (base above, limit below every top), lets every thread of the process execute a
- * barrier (membarrier), and looks at `busy`.  If it is 0, the owner's next
- * operation will see the new bounds, fail its ordinary test, and wait for the lock;
- * until then the cache is the other thread's.  If it is 1 the bounds are put back.
+ * order for the compiler.  Another thread takes the caches of idle owners over without
+ * stopping them: it shuts each, that is, under the cache's lock it makes every bin look
+ * empty and full (base above, limit below every top).  It lets every thread of the process
+ * execute a barrier (membarrier), once for all.  Then it takes each lock again and looks at
+ * `busy`.  If that is 0, the owner's next operation will see the new bounds, fail its
+ * ordinary test, and wait for the lock; until then the cache is the other thread's.  If it
+ * is 1 the bounds are put back.  An owner that comes in between opens its cache, and keeps
+ * it.
  *
  * A signal handler that finds `busy` set has interrupted an operation: it goes to
  * the arena directly and leaves `busy` alone.  The slow paths below set it too.
  *
  * I1: the purger never writes a top that it does not own.
- * I2: every block in [base, top) is in use in its arena, and in no other cache;
+ * I2: every block in [array, top) is in use in its arena, and in no other cache;
  *     blocks leave the range before they are freed, and enter it after they were
  *     allocated, so that it also holds in the child of a fork.
  */
@@ -212,7 +214,8 @@ void cache_inherit(struct thread *t);
 /*
  * Empties the caches of threads that did nothing since the last call (`now`: and
  * of those that did, and of the caller), as far as they are not at work this
- * moment.  Returns whether any still holds blocks.
+ * moment.  Returns whether any still holds blocks.  One caller at a time: `now` waits
+ * for another one, unless that is the caller itself, whom a signal handler interrupted.
  */
 bool cache_drain_idle(bool now);
 

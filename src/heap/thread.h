@@ -10,14 +10,21 @@
 #include "heap/classes.h"
 
 /*
- * Blocks of a class, newest last: those in [base, top) are cached, limit is where
- * the array ends.  Empty and full at once while the thread may not use it.
+ * Blocks of a class, newest last: those in [array, top) are cached.  base is the array
+ * and limit where it ends, or the bin is empty and full at once, while the thread may not
+ * use it.
  */
 struct cache_bin {
-	void **top;   /* owner; another thread only while it owns the drained cache */
+	void **top;   /* owner; another thread only while it owns the cache */
 	void **base;  /* atomic: whoever holds cache_lock */
 	void **limit; /* the same */
-	void *unused; /* a multiple of a power of two finds a bin faster */
+	void **array; /* the same; NULL: none */
+};
+
+enum cache_state {
+	CACHE_OPEN,   /* its owner's */
+	CACHE_SHUT,   /* to be emptied by somebody else, unless its owner opens it first */
+	CACHE_DRAINED /* the same, and it is empty */
 };
 
 struct thread {
@@ -31,7 +38,7 @@ struct thread {
 	bool caching;        /* const while its thread lives */
 	uint32_t id;         /* of its thread, which may have ended; for who looks from outside */
 	uint32_t settled;    /* generation that looked at it as an orphan; cache.c */
-	bool drained;        /* guarded by cache_lock, as all below */
+	uint32_t state;      /* enum cache_state; guarded by cache_lock, as all below */
 	struct lock cache_lock;
 	void **slots;        /* memory of the bins' arrays */
 	size_t reserved;     /* bytes that the capacities below may hold */
@@ -45,8 +52,8 @@ struct thread {
 	uint32_t seen[CLASSES];        /* what it held when idle bins were last looked for */
 	uint16_t refusals;             /* times that a bin could not grow for the others, */
 	uint16_t patience;             /* of so many until idle bins are looked for */
-	uintptr_t witness;             /* what the purger saw at its last tick; atomic */
-	uint32_t refused;              /* ticks that found it unchanged, but at work */
+	uintptr_t witness;             /* what the last tick saw; guarded by the drain lock */
+	uint32_t refused;              /* ticks that found it unchanged, but at work; likewise */
 	_Alignas(sizeof(struct cache_bin)) struct cache_bin
 		bins[CLASSES + 1]; /* by class + 1; the first is always empty and full */
 };

@@ -19,7 +19,7 @@ _Static_assert(offsetof(struct window, base) == 0 && offsetof(struct window, ste
                offsetof(struct window, bits) == 32 && offsetof(struct window, segments) == 40,
                "the layout of the window");
 _Static_assert(sizeof(struct cache_bin) == 32 && offsetof(struct cache_bin, top) == 0 &&
-               offsetof(struct cache_bin, base) == 8, "the layout of a cache's bin");
+               offsetof(struct cache_bin, array) == 24, "the layout of a cache's bin");
 _Static_assert(offsetof(struct heap_info, arena) == 0 && offsetof(struct heap_info, prev) == 8 &&
                offsetof(struct heap_info, size) == 16, "the layout of a heap");
 _Static_assert(offsetof(struct spare_places, lock) == 0 &&

@@ -154,7 +154,7 @@ static void heap_begin(void)
 	/* One block is cached: the only one in use of the first slab. */
 	heap.threads[1].slots = SLOTS;
 	heap.threads[1].bins[2][0] = SLOTS + 8;
-	heap.threads[1].bins[2][1] = SLOTS;
+	heap.threads[1].bins[2][3] = SLOTS;
 	*(uint64_t *)SLOTS = heap.window[0];
 	heap.slots_bytes = HEAP_SIZE;
 	heap.the_claim = address(&heap.claim);

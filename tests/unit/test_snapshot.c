@@ -264,23 +264,14 @@ static void blocks_that_the_purger_holds_are_free(void)
 static struct rng rng;
 static size_t expected_live, expected_used[SLAB_CLASSES];
 
-/* The purger may keep one from emptying one's own cache, for a moment. */
-static struct mallinfo2 numbers(void)
-{
-	struct mallinfo2 info;
-
-	do
-		cede_mallinfo2(&info);
-	while (cache_on && !thread_self->drained);
-	return info;
-}
-
 static void is_as_expected(void)
 {
-	struct mallinfo2 info = numbers();
-	struct arena_snapshot s = snapshot();
 	size_t capacity = 0, blocks = 0;
+	struct arena_snapshot s;
+	struct mallinfo2 info;
 
+	cede_mallinfo2(&info);
+	s = snapshot();
 	EXPECT(s.slabs.live_bytes == expected_live);
 	EXPECT(arena_snapshot_in_use(&s) == expected_live);
 	for (size_t c = 0; c < SLAB_CLASSES; c++) {
