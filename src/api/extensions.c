@@ -11,8 +11,8 @@
 #include "heap/audit.h"
 #include "heap/cache.h"
 #include "heap/extent.h"
+#include "heap/giving.h"
 #include "heap/heap.h"
-#include "heap/purger.h"
 #include "heap/registry.h"
 #include "heap/subheap.h"
 #include "introspect/stats.h"
@@ -76,7 +76,7 @@ EXPORT int cede_malloc_trim(size_t pad)
 	/* Pages first, outside the locks: then moving the ends is quick. */
 	if (policy_is_default()) {
 		(void)cache_drain_idle(true);
-		gone = purger_release(SIZE_MAX);
+		gone = giving_release(SIZE_MAX);
 	}
 	ends = trim_arenas(pad);
 	/* By default these are addresses alone, unless the system refused to take pages. */
@@ -90,7 +90,7 @@ EXPORT size_t cede_release(size_t max_bytes)
 	if (!policy_is_default())
 		return trim_arenas(0);
 	(void)cache_drain_idle(true);
-	return purger_release(max_bytes != 0 ? max_bytes : SIZE_MAX);
+	return giving_release(max_bytes != 0 ? max_bytes : SIZE_MAX);
 }
 
 EXPORT int cede_stats(struct cede_stats *out, size_t size)

@@ -12,6 +12,7 @@
 #include "heap/audit.h"
 #include "heap/cache.h"
 #include "heap/extent.h"
+#include "heap/giving.h"
 #include "heap/heap.h"
 #include "heap/misuse.h"
 #include "heap/owner.h"
@@ -83,7 +84,7 @@ static inline size_t chunk_size_of(size_t bytes)
  */
 static COLD struct chunk *alloc_elsewhere(struct arena *a, size_t alignment, size_t size)
 {
-	purger_settle();
+	giving_settle();
 	return alloc_again(arena_other(a), alignment, size);
 }
 

@@ -8,6 +8,7 @@
  */
 #include <pthread.h>
 
+#include "heap/giving.h"
 #include "heap/heap.h"
 #include "heap/purger.h"
 #include "heap/registry.h"
@@ -23,12 +24,12 @@ static void prepare(void)
 	arena_fork_prepare();
 	window_fork_prepare();
 	spare_fork_prepare();
-	purger_fork_prepare();
+	giving_fork_prepare();
 }
 
 static void parent(void)
 {
-	purger_fork_parent();
+	giving_fork_parent();
 	window_fork_parent();
 	spare_fork_parent();
 	arena_fork_parent();
@@ -39,6 +40,7 @@ static void child(void)
 {
 	registry_fork_child();
 	window_fork_child();
+	giving_fork_child();
 	purger_fork_child();
 	spare_fork_child();
 }

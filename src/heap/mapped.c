@@ -11,6 +11,7 @@
  */
 #include <string.h>
 
+#include "heap/giving.h"
 #include "heap/heap.h"
 #include "heap/misuse.h"
 #include "heap/owner.h"
@@ -160,7 +161,7 @@ void mapped_bound(void)
 	size_t most = __atomic_load_n(&mapped.max_bytes, __ATOMIC_RELAXED);
 
 	if (unlikely(held > most))
-		purger_release_spares(held - most);
+		giving_release_spares(held - most);
 }
 
 void mapped_check(const struct chunk *c, const char *function)

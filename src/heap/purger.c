@@ -3,6 +3,7 @@
 #include "heap/cache.h"
 #include "heap/claim.h"
 #include "heap/extent.h"
+#include "heap/giving.h"
 #include "heap/heap.h"
 #include "heap/slab_claim.h"
 #include "heap/spare.h"
@@ -15,9 +16,6 @@
  * second would be 30.
  */
 #define RELIEF_TICKS 20
-
-/* How often a release looks at an arena again. */
-#define RELEASE_ROUNDS 3
 
 /* Without the thread: how often a free looks at the clock while nothing is due, about a
  * millisecond; and what it gives back at most. */
@@ -33,10 +31,7 @@ struct purge_counts purge_counts = { .delay_ms = DECAY_TICKS * DECAY_TICK_MS };
 uint32_t purger_state;         /* enum purger_state; atomic, a futex */
 uint32_t purger_asked;
 
-static struct lock purge_lock = LOCK_INIT(RANK_PURGE);
-static struct claim claim;     /* guarded by purge_lock */
-struct claim *const purger_claim = &claim;
-static struct regret regret;   /* likewise, as what follows */
+static struct regret regret;   /* guarded by purge_lock, as what follows */
 static unsigned delay = DECAY_TICKS;
 static size_t wanted_before;   /* bytes, until the last tick */
 static uint64_t ticked_ms;     /* when that ended */
@@ -66,120 +61,6 @@ void purger_publish(struct arena *a, size_t dirty)
 	__atomic_store_n(&a->retained, purger_retained(a), __ATOMIC_SEQ_CST);
 	/* Without the thread every free is a chance to do its work. */
 	a->poke_above = each ? 0 : dirty + PURGE_STEP;
-}
-
-static bool is_locked(void)
-{
-	return __atomic_load_n(&purge_counts.locked, __ATOMIC_RELAXED) != 0;
-}
-
-/* Gives a claim to the system, then back to its arena; returns the bytes. */
-static size_t discard_claim(void)
-{
-	uint64_t calls = 0;
-	size_t gone, want = 0;
-
-	if (claim.count == 0)
-		return 0;
-	for (unsigned i = 0; i < claim.count; i++)
-		want += claim.ranges[i].size;
-	/* No thread waits for the system to be done. */
-	ASSERT(!arena_any_mine());
-	if (claim.of_slabs)
-		slab_claim_split(&claim, &calls);
-	gone = os_discard(claim.ranges, claim.count, &calls);
-	if (unlikely(gone == 0) && os_memory_is_locked())
-		__atomic_store_n(&purge_counts.locked, true, __ATOMIC_RELAXED);
-	else if (unlikely(gone < want))
-		__atomic_store_n(&extent_unsure, true, __ATOMIC_RELAXED);
-	claim_return(&claim, !is_locked());
-	__atomic_add_fetch(&purge_counts.calls, calls, __ATOMIC_RELAXED);
-	__atomic_add_fetch(&purge_counts.bytes, gone, __ATOMIC_RELAXED);
-	return gone;
-}
-
-/* With the purge lock when there may be a claim. */
-static bool begin_claim(void)
-{
-	lock_acquire(&purge_lock);
-	/* The child of a fork may find its parent's claim, half done. */
-	if (claim.count != 0)
-		claim_return(&claim, false);
-	if (likely(!is_locked()))
-		return true;
-	lock_release(&purge_lock);
-	return false;
-}
-
-/* Memory that was locked may no longer be. */
-static void look_at_locked(void)
-{
-	if (likely(!is_locked()))
-		return;
-	lock_acquire(&purge_lock);
-	__atomic_store_n(&purge_counts.locked, os_memory_is_locked(), __ATOMIC_RELAXED);
-	lock_release(&purge_lock);
-}
-
-/* Gives up to `want` bytes of an arena's chunks back; returns what the system took. */
-static size_t give_back(struct arena *a, size_t want)
-{
-	size_t gone = 0, taken = SIZE_MAX;
-
-	while (want >= os_page_size && taken != 0 && begin_claim()) {
-		taken = claim_take(&claim, a, want);
-		gone += discard_claim();
-		lock_release(&purge_lock);
-		want -= size_min(taken, want);
-	}
-	return gone;
-}
-
-/* The same of slabs that were queued at `tick` or before, until `most` bytes went. */
-static size_t give_back_slabs(struct arena *a, uint32_t tick, size_t most)
-{
-	size_t gone = 0;
-	bool more = true;
-
-	while (more && gone < most && begin_claim()) {
-		more = slab_claim_take(&claim, a, tick, true, most - gone);
-		gone += discard_claim();
-		lock_release(&purge_lock);
-	}
-	return gone;
-}
-
-/* Some of what describes the parts of the window that nobody has; false: there was none. */
-static bool scrub_window(void)
-{
-	uint64_t calls = 0;
-	bool any;
-
-	if (unlikely(is_locked()))
-		return false;
-	lock_acquire(&purge_lock);
-	any = window_scrub(&calls);
-	lock_release(&purge_lock);
-	__atomic_add_fetch(&purge_counts.calls, calls, __ATOMIC_RELAXED);
-	return any;
-}
-
-/* The same as give_back, of spares; `due`: because of their age. */
-static size_t give_back_spares(size_t want, bool due)
-{
-	size_t gone = 0, taken;
-
-	while (want - gone >= os_page_size) {
-		lock_acquire(&purge_lock);
-		taken = spare_release(want - gone);
-		regret_gave(&regret, due ? taken / os_page_size : 0);
-		lock_release(&purge_lock);
-		if (taken == 0)
-			break;
-		gone += taken;
-	}
-	__atomic_add_fetch(&purge_counts.bytes, gone, __ATOMIC_RELAXED);
-	return gone;
 }
 
 /* ---- retain_max ---- */
@@ -219,15 +100,15 @@ static bool bound_once(struct arena *a, bool of_slabs)
 	uint32_t ticks;
 	size_t above;
 
-	if (!begin_claim())
+	if (!giving_begin())
 		return false;
 	ticks = publish_now(a);
 	above = above_bound();
 	if (above != 0 && of_slabs)
-		taken = slab_claim_take(&claim, a, ticks, true, above);
+		taken = slab_claim_take(giving_claim, a, ticks, true, above);
 	else if (above != 0)
-		taken = claim_take(&claim, a, above) != 0;
-	(void)discard_claim();
+		taken = claim_take(giving_claim, a, above) != 0;
+	(void)giving_discard();
 	(void)publish_now(a);
 	lock_release(&purge_lock);
 	return taken;
@@ -235,7 +116,7 @@ static bool bound_once(struct arena *a, bool of_slabs)
 
 static NOINLINE void give_back_above(void)
 {
-	(void)give_back_spares(above_bound(), false);
+	(void)giving_spares(above_bound(), NULL);
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a)) {
 		while (above_bound() != 0 && bound_once(a, false))
 			;
@@ -272,7 +153,7 @@ static bool end_tick(void)
 	bool more = cache_drain_idle(false);
 	uint64_t now = os_now_ms();
 
-	look_at_locked();
+	giving_look_at_locked();
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
 		age(a, &free, &wanted);
 	lock_acquire(&purge_lock);
@@ -285,7 +166,7 @@ static bool end_tick(void)
 	wanted_before = wanted;
 	ticked_ms = now;
 	lock_release(&purge_lock);
-	return give_back_spares(due, true) != 0 || more;
+	return giving_spares(due, &regret) != 0 || more;
 }
 
 /* One claim, of at most `most`, of what has been free long enough; false: nothing has. */
@@ -295,16 +176,16 @@ static bool give_due(struct arena *a, size_t most)
 	uint32_t ticks;
 	bool any;
 
-	if (!begin_claim())
+	if (!giving_begin())
 		return false;
 	lock_acquire(&a->lock);
 	due = decay_due(&a->decay, extent_dirty_bytes(a), delay);
 	ticks = a->ticks;
 	lock_release(&a->lock);
-	taken = claim_take(&claim, a, size_min(due, most));
+	taken = claim_take(giving_claim, a, size_min(due, most));
 	any = taken != 0 ||
-	      slab_claim_take(&claim, a, ticks - SLAB_TICKS_FOR(delay), false, most);
-	regret_gave(&regret, discard_claim() / os_page_size);
+	      slab_claim_take(giving_claim, a, ticks - SLAB_TICKS_FOR(delay), false, most);
+	regret_gave(&regret, giving_discard() / os_page_size);
 	lock_acquire(&a->lock);
 	decay_purged(&a->decay, taken);
 	purger_publish(a, purger_dirty(a));
@@ -342,7 +223,7 @@ static bool pass(void)
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
 		while (give_due(a, SIZE_MAX))
 			more = true; /* it may be wanted again */
-	while (scrub_window())
+	while (giving_scrub())
 		;
 	count_time(began, 1);
 	return more || dirty_published() != 0;
@@ -370,7 +251,7 @@ static uint64_t longer(uint64_t wait_ms, uint64_t most_ms)
 static void release_all(void)
 {
 	(void)cache_drain_idle(true);
-	(void)purger_release(SIZE_MAX);
+	(void)giving_release(SIZE_MAX);
 }
 
 /* A tick, in which nobody looks whether memory is short for the first `rest`. */
@@ -404,7 +285,7 @@ static void run(void)
 		}
 		if (!pass())
 			sleep_until_told();
-		if (likely(!is_locked())) {
+		if (likely(!giving_is_locked())) {
 			rest = wait_a_tick(rest);
 			wait_ms = DECAY_TICK_MS;
 		} else {
@@ -434,7 +315,7 @@ static void start(enum purger_state from)
 	(void)state_change(PURGER_AWAKE, PURGER_ABSENT);
 	cache_configure();
 	(void)cache_drain_idle(true);
-	(void)give_back_spares(SIZE_MAX, false);
+	(void)giving_spares(SIZE_MAX, NULL);
 	/* From now on every free may be asked to do a pass. */
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a)) {
 		lock_acquire(&a->lock);
@@ -449,7 +330,7 @@ static bool give_slice(void)
 	for (struct arena *a = &main_arena; a != NULL; a = arena_following(a))
 		if (give_due(a, SLICE_BYTES))
 			return true;
-	return scrub_window();
+	return giving_scrub();
 }
 
 static bool slices_are_left(void)
@@ -488,24 +369,15 @@ static void pass_instead(void)
 	count_time(began, ticks);
 }
 
-/* A handler may have interrupted its thread where this would wait for it. */
-static bool may_wait(void)
-{
-	/* The purger itself has no record, and no cache. */
-	bool at_work = thread_self != NULL && lock_is_mine(&thread_self->cache_lock);
-
-	return !at_work && !lock_is_mine(&purge_lock) && !arena_any_mine();
-}
-
 NOINLINE void purger_tell(void)
 {
 	enum purger_state now = purger_now();
 
-	if (unlikely(above_bound() != 0) && may_wait())
+	if (unlikely(above_bound() != 0) && giving_may_wait())
 		give_back_above();
 	if (now == PURGER_AWAKE || (published() <= PURGE_START && !slices_are_left()))
 		return;
-	if (now != PURGER_ASLEEP && !may_wait())
+	if (now != PURGER_ASLEEP && !giving_may_wait())
 		return;
 	if (now == PURGER_ABSENT)
 		pass_instead();
@@ -515,94 +387,10 @@ NOINLINE void purger_tell(void)
 		os_futex_wake(&purger_state, 1);
 }
 
-/* What is queued from now on does not count as queued before. */
-static uint32_t next_tick(struct arena *a, size_t *dirty)
-{
-	uint32_t now;
-
-	lock_acquire(&a->lock);
-	free_deferred(a);
-	now = ++a->ticks;
-	*dirty = extent_dirty_bytes(a);
-	lock_release(&a->lock);
-	return now;
-}
-
-void purger_release_spares(size_t want)
-{
-	size_t taken = 1;
-
-	while (want >= os_page_size && taken != 0 && lock_try(&purge_lock)) {
-		taken = spare_release(want);
-		lock_release(&purge_lock);
-		want -= taken;
-	}
-}
-
-/*
- * Up to `max` bytes of an arena.  Once more than once: what merges as it is returned may
- * leave a page, and two runs of pages of a slab that share a block go one at a time.
- * But not for ever beside threads that go on freeing.
- */
-static size_t release_arena(struct arena *a, size_t max)
-{
-	size_t gone = 0, went = 1, dirty;
-
-	for (int round = 0; round < RELEASE_ROUNDS && gone < max && went != 0; round++) {
-		uint32_t before = next_tick(a, &dirty) - 1;
-
-		went = give_back(a, size_min(dirty, max - gone));
-		if (gone + went < max)
-			went += give_back_slabs(a, before, max - gone - went);
-		gone += went;
-	}
-	return gone;
-}
-
-size_t purger_release(size_t max)
-{
-	size_t gone = give_back_spares(max, false);
-
-	look_at_locked();
-	for (struct arena *a = &main_arena; a != NULL && gone < max; a = arena_following(a))
-		gone += release_arena(a, max - gone);
-	while (scrub_window())
-		;
-	return gone;
-}
-
-void purger_settle(void)
-{
-	if (!may_wait())
-		return;
-	lock_acquire(&purge_lock);
-	lock_release(&purge_lock);
-}
-
-/*
- * The purge lock is not taken: its holder may be waiting for an arena that this
- * very thread holds, when a signal handler forks.  With all arenas' locks held
- * the claim is whole all the same, and the child puts it back (give_back).
- */
-void purger_fork_prepare(void)
-{
-	purge_lock.kept = lock_is_mine(&purge_lock);
-}
-
-void purger_fork_parent(void)
-{
-	purge_lock.kept = false;
-}
-
 void purger_fork_child(void)
 {
 	uint32_t now = __atomic_load_n(&purger_state, __ATOMIC_RELAXED);
 
-	lock_fork_child(&purge_lock);
-	/* At once, or the arena cannot grow; the chunks can wait (give_back), and cost
-	 * a child that soon executes another program nothing. */
-	if (claim.count != 0 && !claim.of_slabs && !lock_is_mine(&claim.arena->lock))
-		claim_return_top(&claim, false);
 	if (now == PURGER_AWAKE || now == PURGER_ASLEEP)
 		__atomic_store_n(&purger_state, PURGER_NONE, __ATOMIC_RELAXED);
 }

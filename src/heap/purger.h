@@ -1,5 +1,5 @@
 /*
- * Giving back: when, by whom, and how much.  Layer: heap.  Default policy.
+ * Giving back: when, by whom, and how much (how: heap/giving.h).  Layer: heap.  Default policy.
  *
  * A thread that libc does not know of (os_thread_start says how) ticks while any
  * arena has whole free pages that may be resident, gives back those that stayed
@@ -17,9 +17,6 @@
  * Without the thread (background=off, or it could not be made) frees end the ticks and
  * give back what is due, a slice each, and nobody looks whether memory is short; they also
  * try to make it again, ever more seldom.
- *
- * Locks: the purge lock is held for one claim at a time, around the arena's, and
- * never wanted by malloc or free.
  */
 #ifndef CEDE_HEAP_PURGER_H
 #define CEDE_HEAP_PURGER_H
@@ -54,9 +51,6 @@ extern uint32_t purger_state HIDDEN;
 /* Not 0: all is to go at once.  Set from outside, by who can write this memory; the thread
  * sees it at its next tick, and sets it back when it is done.  Atomic. */
 extern uint32_t purger_asked HIDDEN;
-struct claim;
-/* The one claim under way: guarded by the purge lock, whole while its arena's is free. */
-extern struct claim *const purger_claim HIDDEN;
 
 enum purger_state purger_now(void);
 
@@ -102,21 +96,7 @@ static inline bool purger_should_tell(struct arena *a)
  */
 void purger_tell(void);
 
-/*
- * Gives back at once, whatever its age, at most about max bytes (SIZE_MAX: all);
- * returns the bytes.  With no lock.
- */
-size_t purger_release(size_t max);
-
-/* The same of spare mappings alone, unless somebody is giving back just now. */
-void purger_release_spares(size_t want);
-
-/* Waits until no pages are taken aside.  With no lock. */
-void purger_settle(void);
-
-/* Around fork, with the lock of every arena. */
-void purger_fork_prepare(void);
-void purger_fork_parent(void);
+/* In the child of a fork: the thread stayed behind. */
 void purger_fork_child(void);
 
 #endif

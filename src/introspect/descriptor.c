@@ -7,6 +7,7 @@
 #include "heap/cache.h"
 #include "heap/claim.h"
 #include "heap/extent.h"
+#include "heap/giving.h"
 #include "heap/heap.h"
 #include "heap/purger.h"
 #include "heap/registry.h"
@@ -112,7 +113,7 @@ __attribute__((visibility("default"))) const struct cede_descriptor cede_descrip
 	.claim_count = offsetof(struct claim, count),
 	.claim_ranges = offsetof(struct claim, ranges),
 	.settings = (uintptr_t)&settings,
-	.claim = (uintptr_t)&purger_claim,
+	.claim = (uintptr_t)&giving_claim,
 	.slots_bytes = (uintptr_t)&cache_slots_bytes,
 	.spare_places = (uintptr_t)&spare_places,
 	.window_parts = (uintptr_t)&window_parts,

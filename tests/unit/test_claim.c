@@ -15,6 +15,7 @@
 #include "heap/bins.h"
 #include "heap/claim.h"
 #include "heap/extent.h"
+#include "heap/giving.h"
 #include "heap/purger.h"
 #include "heap/spare.h"
 #include "heap/subheap.h"
@@ -312,7 +313,7 @@ static void a_block_before_the_claimed_end_is_freed(void)
 	claim_return(&claim, true);
 	audit_arena(a);
 	EXPECT(extent_dirty_bytes(a) >= 96 * KIB);
-	EXPECT(purger_release(SIZE_MAX) >= 96 * KIB);
+	EXPECT(giving_release(SIZE_MAX) >= 96 * KIB);
 	EXPECT(extent_dirty_bytes(a) == 0);
 }
 
@@ -341,7 +342,7 @@ static void purged_memory_reads_zero(void)
 	a = script_heap(POLICY_DEFAULT);
 	block = holes(1, MIB);
 	cede_free(touched(2 * MIB));
-	EXPECT(purger_release(SIZE_MAX) >= 3 * MIB - 4 * PAGE);
+	EXPECT(giving_release(SIZE_MAX) >= 3 * MIB - 4 * PAGE);
 	EXPECT(extent_dirty_bytes(a) == 0);
 	again = cede_malloc(MIB);
 	EXPECT(again == block);
@@ -358,12 +359,12 @@ static void purged_memory_is_not_cleared_again(void)
 
 	a = script_heap(POLICY_DEFAULT);
 	block = holes(1, 2 * MIB);
-	EXPECT(purger_release(SIZE_MAX) != 0);
+	EXPECT(giving_release(SIZE_MAX) != 0);
 	again = cede_calloc(1, MIB);
 	EXPECT(again == block && os_resident(page_of(block), MIB) <= 2 * PAGE);
 	EXPECT(reads_zero(again, MIB));
 	cede_free(touched(8 * MIB));
-	EXPECT(purger_release(SIZE_MAX) != 0);
+	EXPECT(giving_release(SIZE_MAX) != 0);
 	again = cede_calloc(1, 4 * MIB);
 	EXPECT(os_resident(page_of(again), 4 * MIB) <= 2 * PAGE);
 	EXPECT(reads_zero(again, 4 * MIB));
@@ -397,7 +398,7 @@ static void what_was_refused_is_cleared(void)
 	block = holes(1, 2 * MIB);
 	cede_free(touched(4 * MIB));
 	script_fail_from(OS_DISCARD, 1);
-	EXPECT(purger_release(SIZE_MAX) == 0 && extent_dirty_bytes(a) == 0);
+	EXPECT(giving_release(SIZE_MAX) == 0 && extent_dirty_bytes(a) == 0);
 	EXPECT(cede_calloc(1, MIB) == block && reads_zero(block, MIB));
 	EXPECT(reads_zero(cede_calloc(1, 4 * MIB), 4 * MIB));
 	audit_arena(a);
@@ -412,10 +413,10 @@ static void a_refused_discard_ends(void)
 	(void)holes(100, 64 * KIB);
 	cede_free(touched(MIB));
 	script_fail_from(OS_DISCARD, 1);
-	EXPECT(purger_release(SIZE_MAX) == 0);
+	EXPECT(giving_release(SIZE_MAX) == 0);
 	calls = script_calls(OS_DISCARD);
 	EXPECT(calls <= 4 && extent_dirty_bytes(a) == 0);
-	EXPECT(purger_release(SIZE_MAX) == 0 && script_calls(OS_DISCARD) == calls);
+	EXPECT(giving_release(SIZE_MAX) == 0 && script_calls(OS_DISCARD) == calls);
 	EXPECT(purge_counts.bytes == 0);
 	audit_arena(a);
 	script_reset();
@@ -434,7 +435,7 @@ static void what_went_of_a_hole_is_counted_when_it_is_taken(void)
 
 	a = script_heap(POLICY_DEFAULT);
 	block = holes(1, MIB);
-	gone = purger_release(SIZE_MAX);
+	gone = giving_release(SIZE_MAX);
 	EXPECT(gone >= MIB - 2 * PAGE && a->refaulted_bytes == 0);
 	EXPECT(cede_malloc(256 * KIB) == block);
 	EXPECT(a->refaulted_bytes == align_up(256 * KIB, PAGE));
@@ -454,7 +455,7 @@ static void what_went_of_the_top_is_counted_when_it_is_taken(void)
 
 	a = script_heap(POLICY_DEFAULT);
 	cede_free(touched(4 * MIB));
-	gone = purger_release(SIZE_MAX);
+	gone = giving_release(SIZE_MAX);
 	EXPECT(gone >= 4 * MIB - 2 * PAGE);
 	block = touched(2 * MIB);
 	EXPECT(a->refaulted_bytes >= 2 * MIB - PAGE && a->refaulted_bytes <= 2 * MIB);

@@ -15,6 +15,7 @@
 #include "heap/audit.h"
 #include "heap/cache.h"
 #include "heap/extent.h"
+#include "heap/giving.h"
 #include "heap/purger.h"
 #include "heap/slab_claim.h"
 #include "support/child.h"
@@ -593,14 +594,14 @@ static void a_release_is_bounded(void)
 	for (size_t i = 0; i < sizeof(max) / sizeof(max[0]); i++) {
 		size_t before = resident_of_heap();
 
-		gone = purger_release(max[i]);
+		gone = giving_release(max[i]);
 		EXPECT(gone <= max[i] && gone >= (max[i] & -(size_t)4096));
 		EXPECT(before - resident_of_heap() == gone);
 		sum += gone;
 	}
 	EXPECT(cede_release(0) >= 32 * 792 * KIB - sum);
-	EXPECT(extent_dirty_bytes(a) == 0 && purger_release(SIZE_MAX) == 0);
-	purger_settle();
+	EXPECT(extent_dirty_bytes(a) == 0 && giving_release(SIZE_MAX) == 0);
+	giving_settle();
 	audit_arena(a);
 }
 
