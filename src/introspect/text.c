@@ -47,7 +47,8 @@ static const char *purger_name(uint32_t purger)
 	}
 }
 
-static void print_slab_stats(const struct printer *to, const struct cede_stats *stats)
+/* Classic does without. */
+static void print_default_stats(const struct printer *to, const struct cede_stats *stats)
 {
 	print(to, "slab bytes       = %10lu\n", stats->slab_bytes);
 	print(to, "  in use         = %10lu\n", stats->slab_live_bytes);
@@ -57,6 +58,10 @@ static void print_slab_stats(const struct printer *to, const struct cede_stats *
 	print(to, "cached bytes     = %10lu\n", stats->cached_bytes);
 	print(to, "pinned bytes     = %10lu\n", stats->pinned_bytes);
 	print(to, "wanted again     = %10lu\n", stats->refaulted_bytes);
+	print(to, "delay, ms        = %10lu\n", stats->delay_ms);
+	print(to, "memory locked    = %10lu\n", stats->memory_locked);
+	print(to, "memory short, ms = %10lu\n", stats->pressure_ms);
+	print(to, "thread retry, ms = %10lu\n", stats->thread_retry_ms);
 }
 
 static void print_cede_stats(const struct printer *to)
@@ -74,7 +79,7 @@ static void print_cede_stats(const struct printer *to)
 	print(to, "lock waits       = %10lu\n", stats.lock_waits);
 	print(to, "  asleep         = %10lu\n", stats.lock_sleeps);
 	if (stats.policy == CEDE_POLICY_DEFAULT)
-		print_slab_stats(to, &stats);
+		print_default_stats(to, &stats);
 }
 
 /* What a snapshot takes of the stack is free again before cede_stats takes as much. */
@@ -223,20 +228,41 @@ static void print_heap(const struct printer *to, size_t index,
 	print(to, "</heap>\n");
 }
 
+/* Of the whole process: why free memory is still there. */
+static void print_purger(const struct printer *to)
+{
+	struct cede_stats stats;
+
+	if (!snapshot_is_default())
+		return;
+	cede_stats(&stats, sizeof(stats));
+	print(to, "<purger state=\"%s\" delay_ms=\"%lu\" memory_locked=\"%lu\"",
+	      purger_name(stats.purger), stats.delay_ms, stats.memory_locked);
+	print(to, " pressure_ms=\"%lu\" thread_retry_ms=\"%lu\"/>\n", stats.pressure_ms,
+	      stats.thread_retry_ms);
+}
+
+/* As print_arenas. */
+static NOINLINE void print_heaps(const struct printer *to, struct info_totals *sum)
+{
+	struct arena_snapshot arena;
+
+	for (size_t i = 0; snapshot_arena(i, &arena); i++) {
+		struct info_totals totals = totals_of(&arena);
+
+		print_heap(to, i, &arena, &totals);
+		totals_add(sum, &totals);
+	}
+}
+
 void text_malloc_info(text_sink_fn *sink, void *ctx)
 {
 	const struct printer to = { sink, ctx };
 	struct info_totals sum = { 0 };
 	struct mapped_snapshot mapped;
-	struct arena_snapshot arena;
 
 	print(&to, "<malloc version=\"1\">\n");
-	for (size_t i = 0; snapshot_arena(i, &arena); i++) {
-		struct info_totals totals = totals_of(&arena);
-
-		print_heap(&to, i, &arena, &totals);
-		totals_add(&sum, &totals);
-	}
+	print_heaps(&to, &sum);
 	snapshot_mapped(&mapped);
 	sum.rest_chunks += mapped.spares;
 	sum.rest_bytes += mapped.spare_bytes;
@@ -244,6 +270,7 @@ void text_malloc_info(text_sink_fn *sink, void *ctx)
 	sum.refaulted += mapped.refaulted_bytes;
 	print_totals(&to, &sum, &mapped);
 	print_more(&to, &sum);
+	print_purger(&to);
 	print(&to, "</malloc>\n");
 }
 

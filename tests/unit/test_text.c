@@ -122,6 +122,10 @@ static void test_malloc_stats(void **state)
 		.cached_bytes = 64,
 		.pinned_bytes = 4294967303,
 		.refaulted_bytes = 6000000870,
+		.delay_ms = 650,
+		.memory_locked = 1,
+		.pressure_ms = 7000000001,
+		.thread_retry_ms = 7000000002,
 	};
 	text_malloc_stats(collect, &text);
 	assert_string_equal(text.bytes,
@@ -152,7 +156,11 @@ static void test_malloc_stats(void **state)
 		"slab records     =      33009\n"
 		"cached bytes     =         64\n"
 		"pinned bytes     = 4294967303\n"
-		"wanted again     = 6000000870\n");
+		"wanted again     = 6000000870\n"
+		"delay, ms        =        650\n"
+		"memory locked    =          1\n"
+		"memory short, ms = 7000000001\n"
+		"thread retry, ms = 7000000002\n");
 }
 
 static void test_malloc_stats_names(void **state)
@@ -172,6 +180,7 @@ static void test_malloc_stats_names(void **state)
 		assert_non_null(strstr(text.bytes, "=    classic\n"));
 		assert_null(strstr(text.bytes, "slab"));
 		assert_null(strstr(text.bytes, "cached"));
+		assert_null(strstr(text.bytes, "ms "));
 	}
 }
 
@@ -225,6 +234,8 @@ static const char info_lines[] =
 	" resident=\"40967\" free_resident=\"8200\" records=\"33009\"/>\n"
 	"+<pages pinned=\"4294967303\" refaulted=\"6000000870\"/>\n"
 	"+<lock waits=\"5000000003\" sleeps=\"13\"/>\n"
+	"+<purger state=\"absent\" delay_ms=\"400\" memory_locked=\"1\""
+	" pressure_ms=\"7000000003\" thread_retry_ms=\"7000000004\"/>\n"
 	"</malloc>\n";
 
 /* The lines of a policy. */
@@ -242,6 +253,13 @@ static void expect_info(struct text *to, bool of_default)
 static void test_malloc_info(void **state)
 {
 	(void)state;
+	stats = (struct cede_stats){
+		.purger = CEDE_PURGER_ABSENT,
+		.delay_ms = 400,
+		.memory_locked = 1,
+		.pressure_ms = 7000000003,
+		.thread_retry_ms = 7000000004,
+	};
 	for (int i = 0; i < 2; i++) {
 		struct text text = { .length = 0 }, expected = { .length = 0 };
 
