@@ -23,55 +23,14 @@
 
 #include <cmocka.h>
 
-#define BLOCKS     3
-#define SLOTS      2
-#define QUEUE      5 /* stores under way in a thread; an operation makes 4 */
-#define TABLE      (1u << 20)
+#include "support/drain_model.h"
 
-/* Slots are numbered from 1; 0 is the null pointer of a bin without an array. */
-#define ARRAY      1
-#define BASE_SHUT  15
-#define LIMIT_SHUT 0
-
-enum location { BUSY, TOP, BASE, LIMIT, STATE, SLOT, LOCATIONS = SLOT + ARRAY + SLOTS };
-enum cache { OPEN, SHUT, DRAINED };
-enum place { IN_HEAP, IN_CACHE, WITH_OWNER };
-enum who { OWNER, PURGER, TRIMMER, THREADS, NOBODY = THREADS };
-
-enum owner_at {
-	OWNER_CHOOSES, SET_BUSY, READ_TOP, READ_BOUND, TEST_BOUND, MOVE_TOP, CLEAR_BUSY,
-	SLOW_SET_BUSY, SLOW_LOCK, SLOW_WORK, SLOW_UNLOCK, SLOW_CLEAR_BUSY
-};
-enum drainer_at {
-	BEGIN_PASS, FIRST_LOCK, SHUT_BASE, SHUT_LIMIT, UNLOCK_SHUT, BARRIER, AWAIT_BARRIER,
-	SECOND_LOCK, READ_BUSY, TAKE_TOP, TAKE_SLOT, SET_TOP, UNLOCK_DRAINED, OPEN_BASE, OPEN_LIMIT,
-	UNLOCK_OPEN, UNLOCK, END_PASS
-};
+#define TABLE (1u << 20)
 
 /* What the protocol must not do without, to be left out one at a time. */
 enum fault {
 	NONE, NO_BARRIER, BARRIER_COMES_FIRST, BUSY_CLEARED_EARLY, BUSY_SET_LATE, BUSY_NOT_READ,
 	PASSES_AT_ONCE, SHUT_NOT_CANCELLED, BUSY_LEFT_SHUT, SHUT_PASSED_OVER, FAULTS
-};
-
-struct store {
-	uint8_t location, value;
-};
-
-/* Bytes only: states are compared as memory. */
-struct state {
-	uint8_t memory[LOCATIONS];
-	struct store queue[THREADS][QUEUE];
-	uint8_t queued[THREADS];
-	uint8_t lock, pass;     /* enum who: has the cache's, the pass's */
-	uint8_t capacity;       /* guarded by the lock */
-	uint8_t barrier_due[THREADS]; /* the owner has yet to pass that drainer's */
-	uint8_t at[THREADS];
-	uint8_t left[THREADS];  /* operations, passes to come */
-	uint8_t frees, served;  /* the owner's operation: a free; needs no slow path */
-	uint8_t block;          /* in its hand */
-	uint8_t top[THREADS], bound; /* registers */
-	uint8_t place[BLOCKS];  /* where each block is in truth */
 };
 
 struct search {
@@ -82,46 +41,6 @@ struct search {
 	uint32_t *pending; /* indices of `seen` to go on from */
 	size_t states, waiting;
 };
-
-/* ---- the processor ---- */
-
-static bool store(struct state *s, enum who who, unsigned location, unsigned value)
-{
-	if (s->queued[who] == QUEUE)
-		return false;
-	s->queue[who][s->queued[who]++] = (struct store){ (uint8_t)location, (uint8_t)value };
-	return true;
-}
-
-static uint8_t load(const struct state *s, enum who who, unsigned location)
-{
-	for (unsigned i = s->queued[who]; i > 0; i--) {
-		if (s->queue[who][i - 1].location == location)
-			return s->queue[who][i - 1].value;
-	}
-	return s->memory[location];
-}
-
-static bool reach_memory(struct state *s, enum who who)
-{
-	struct store *queue = s->queue[who];
-
-	if (s->queued[who] == 0)
-		return false;
-	s->memory[queue[0].location] = queue[0].value;
-	memmove(queue, queue + 1, (QUEUE - 1) * sizeof(*queue));
-	queue[--s->queued[who]] = (struct store){ 0, 0 };
-	return true;
-}
-
-/* The owner is interrupted for a membarrier. */
-static bool pass_barrier(struct state *s, enum who whose)
-{
-	if (!s->barrier_due[whose] || s->queued[OWNER] != 0)
-		return false;
-	s->barrier_due[whose] = 0;
-	return true;
-}
 
 /* ---- blocks ---- */
 
