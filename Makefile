@@ -36,7 +36,6 @@ check-long: all-tests ## the same, with the tests that take long
 all-tests: setup-check
 	$(call run_tests,audit,-j $(JOBS))
 	$(call run_tests,asan,-j $(JOBS))
-	$(call run_tests,ubsan,-j $(JOBS))
 	$(call run_tests,tsan,-j $(JOBS),$(fixed_addresses))
 	$(call run_tests,release)
 
