@@ -1,10 +1,15 @@
 """Drives tests/doctor/target.c and asks the doctor about it."""
 
+import functools
 import json
 import os
+import pwd
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
+import unittest
 
 sys.path.append(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
                              "support"))
@@ -13,6 +18,9 @@ from stepper import Stepper, numbers, rollup  # noqa: E402
 PAGE = 4096
 ON_CEDE = os.environ.get("DOCTOR_ON_CEDE")
 LIBC = "/lib/x86_64-linux-gnu/libc.so.6"
+LIBRARIES = "/usr/lib/x86_64-linux-gnu/"
+NOBODY = pwd.getpwnam("nobody").pw_uid
+NO_CACHE = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
 FIELDS = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "fsmblks", "uordblks", "fordblks",
           "keepcost")
 VERDICTS = {"live": 0, "leak": 10, "retention": 11, "fragmentation": 12, "not glibc": 13}
@@ -62,9 +70,22 @@ class Target(Stepper):
             assert time.monotonic() < deadline, f"{self.states()}, not {state}"
 
 
-def run(command, *arguments):
-    return subprocess.run([command, "doctor", *map(str, arguments)], stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=120)
+def cede(command, *arguments, **how):
+    """The command, to its end."""
+    return subprocess.run([command, *map(str, arguments)], **{
+        "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
+        "text": True, "timeout": 120, **how})
+
+
+def start(command, *arguments, **how):
+    """The command, which is not waited for."""
+    return subprocess.Popen([command, *map(str, arguments)], **{
+        "stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL,
+        "text": True, **how})
+
+
+def run(command, *arguments, **how):
+    return cede(command, "doctor", *arguments, **how)
 
 
 def findings(command, pid, *options):
@@ -74,3 +95,33 @@ def findings(command, pid, *options):
     found = json.loads(result.stdout)
     assert VERDICTS[found["verdict"]] == result.returncode, result
     return found
+
+
+def stats(command, pid):
+    """The JSON of cede stats."""
+    return json.loads(cede(command, "stats", "--json", "--seconds", 0, pid, check=True).stdout)
+
+
+class Case(unittest.TestCase):
+    maxDiff = None
+
+    @functools.cached_property
+    def folder(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        return folder.name
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def copies(self, *programs):
+        """Where every user may run them."""
+        os.chmod(self.folder, 0o755)
+        return [shutil.copy(program, self.folder) for program in programs]
+
+    def assert_says(self, result, status, *words):
+        """One line, with these words."""
+        self.assertEqual((result.returncode, result.stdout), (status, ""), result.stderr)
+        self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
+        for word in words:
+            self.assertIn(word, result.stderr)

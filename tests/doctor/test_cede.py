@@ -6,7 +6,6 @@ equal to their own mallinfo2, predictions to what malloc_trim then gives back.
 DOCTOR_ON_CEDE is the library that the targets are started with.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -19,7 +18,8 @@ import test_doctor
 import test_programs
 from support import PAGE, Target
 
-COMMAND = TARGET = STATIC_TARGET = None
+COMMAND = TARGET = None
+STATIC_TARGET = os.environ.get("DOCTOR_STATIC_TARGET")
 POLICIES = ("policy=default", "policy=default,background=off", "policy=classic")
 # Of the library's own variables: what holds a claim is touched by the first one.
 OWN_PAGES = 5
@@ -197,9 +197,7 @@ class Verdicts(Case):
         """What threads cache is told; a trim takes it, too."""
         with Target(TARGET, "cached", 4, CEDE_OPTIONS="policy=default") as target:
             found = support.findings(COMMAND, target.pid)
-            stats = json.loads(subprocess.run(
-                [COMMAND, "stats", "--json", "--seconds", "0", str(target.pid)], check=True,
-                capture_output=True).stdout)["stats"]
+            stats = support.stats(COMMAND, target.pid)["stats"]
             self.assertEqual(len(found["caches"]), stats["caching_threads"])
             self.assertEqual(sum(cache["blocks"] >= 100 for cache in found["caches"]), 4)
             self.assertEqual(sum(cache["bytes"] for cache in found["caches"]),
@@ -254,14 +252,7 @@ class Others(test_programs.Programs):
                         found["resident"]["heap_bytes"])
 
 
-def main():
-    global COMMAND, TARGET, STATIC_TARGET
-    COMMAND, TARGET = (os.path.abspath(path) for path in sys.argv[1:3])
-    STATIC_TARGET = os.environ.get("DOCTOR_STATIC_TARGET")
-    test_doctor.COMMAND = test_programs.COMMAND = COMMAND
-    test_programs.WITNESS = os.environ.get("DOCTOR_WITNESS")
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
-
-
 if __name__ == "__main__":
-    main()
+    COMMAND, TARGET = map(os.path.abspath, sys.argv[1:3])
+    test_doctor.COMMAND = test_programs.COMMAND = COMMAND
+    unittest.main(argv=sys.argv[2:], verbosity=2)

@@ -10,16 +10,14 @@ import sys
 import unittest
 
 import support
-from support import FIELDS, PAGE, Target
+from support import FIELDS, NO_CACHE, PAGE, Target
 
 COMMAND = TARGET = None
 STATIC_TARGETS = [os.environ.get("DOCTOR_STATIC_TARGET"),
                   os.environ.get("DOCTOR_STATIC_PIE_TARGET")]
 
 
-class Case(unittest.TestCase):
-    maxDiff = None
-
+class Case(support.Case):
     def examine(self, target, *options):
         """The findings, which must agree with the target's own figures."""
         before = target.rollup("Rss")
@@ -59,9 +57,6 @@ class Case(unittest.TestCase):
             if gate["gate"] == name:
                 return gate
         self.fail(f"no gate {name} in {found['gates']}")
-
-
-NO_CACHE = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
 
 
 class Articles(Case):
@@ -283,11 +278,6 @@ class Chance(Case):
                 self.trim(target)
 
 
-def main():
-    global COMMAND, TARGET
-    COMMAND, TARGET = (os.path.abspath(path) for path in sys.argv[1:3])
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
-
-
 if __name__ == "__main__":
-    main()
+    COMMAND, TARGET = map(os.path.abspath, sys.argv[1:3])
+    unittest.main(argv=sys.argv[2:], verbosity=2)

@@ -6,35 +6,19 @@ corrupted heaps.
 
 import ctypes
 import os
-import pwd
-import re
 import shutil
-import signal
 import struct
 import subprocess
 import sys
-import tempfile
-import time
 import unittest
 
 import support
-from support import Target
+from support import LIBRARIES, NOBODY, Case, Target
 
 COMMAND = TARGET = None
-LIBRARIES = "/usr/lib/x86_64-linux-gnu/"
-NOBODY = pwd.getpwnam("nobody").pw_uid
 PTRACE_SEIZE = 0x4206
 YAMA = "/proc/sys/kernel/yama/ptrace_scope"
 FILLER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "filler.c")
-
-
-class Case(unittest.TestCase):
-    def assert_says(self, result, status, *words):
-        self.assertEqual(result.returncode, status, result.stderr)
-        self.assertEqual(result.stdout, "")
-        self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
-        for word in words:
-            self.assertIn(word, result.stderr)
 
 
 class Usage(Case):
@@ -91,31 +75,25 @@ class Processes(Case):
     @unittest.skipIf(os.geteuid(), "needs root")
     def test_of_another_user(self):
         with Target(TARGET, "list", 10) as target:
-            result = subprocess.run([COMMAND, "doctor", str(target.pid)], capture_output=True,
-                                    text=True, user=NOBODY)
+            result = support.run(COMMAND, target.pid, user=NOBODY)
             self.assert_says(result, 1, "belongs to another user (root)", "root")
 
     @unittest.skipIf(os.geteuid(), "needs root")
     def test_without_the_capability(self):
         with Target(TARGET, "list", 10) as target:
-            result = subprocess.run(
-                ["setpriv", "--bounding-set", "-sys_ptrace", "--inh-caps", "-sys_ptrace",
-                 COMMAND, "doctor", str(target.pid)], capture_output=True, text=True)
+            result = support.cede("setpriv", "--bounding-set", "-sys_ptrace", "--inh-caps",
+                                  "-sys_ptrace", COMMAND, "doctor", target.pid)
             self.assert_says(result, 1, "may not be read", "rights that this command lacks",
                              "with CAP_SYS_PTRACE")
 
     @unittest.skipIf(os.geteuid(), "needs root")
     def test_not_dumpable(self):
         """Of the same user, but it forbids what the kernel would allow."""
-        with tempfile.TemporaryDirectory() as folder:
-            os.chmod(folder, 0o755)
-            program = os.path.join(folder, "program")
-            shutil.copy(TARGET, program)
-            with Target(program, "hidden", prepare=lambda: os.setuid(NOBODY)) as target:
-                result = subprocess.run([COMMAND, "doctor", str(target.pid)], user=NOBODY,
-                                        capture_output=True, text=True)
-                self.assert_says(result, 1, "may not be read", "PR_SET_DUMPABLE", "as root")
-                self.assertEqual(support.findings(COMMAND, target.pid)["verdict"], "live")
+        program, = self.copies(TARGET)
+        with Target(program, "hidden", prepare=lambda: os.setuid(NOBODY)) as target:
+            result = support.run(COMMAND, target.pid, user=NOBODY)
+            self.assert_says(result, 1, "may not be read", "PR_SET_DUMPABLE", "as root")
+            self.assertEqual(support.findings(COMMAND, target.pid)["verdict"], "live")
 
     def test_of_the_kernel(self):
         with open("/proc/2/comm") as comm:
@@ -167,18 +145,17 @@ class Processes(Case):
         header = b"\x7fELF\x01\x01\x01" + bytes(9) + struct.pack(
             "<HHIIIIIHHHHHH", 2, 3, 1, begin + 84, 52, 0, 0, 52, 32, 1, 0, 0, 0)
         segment = struct.pack("<IIIIIIII", 1, 0, begin, begin, size, size, 5, 0x1000)
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "program")
-            with open(path, "wb") as file:
-                file.write(header + segment + code)
-            os.chmod(path, 0o755)
-            try:
-                process = subprocess.Popen([path])
-            except OSError:
-                self.skipTest("this kernel runs no 32-bit programs")
-            self.addCleanup(process.wait)
-            self.addCleanup(process.kill)
-            self.assert_says(support.run(COMMAND, process.pid), 1, "32-bit")
+        path = self.path("program")
+        with open(path, "wb") as file:
+            file.write(header + segment + code)
+        os.chmod(path, 0o755)
+        try:
+            process = subprocess.Popen([path])
+        except OSError:
+            self.skipTest("this kernel runs no 32-bit programs")
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        self.assert_says(support.run(COMMAND, process.pid), 1, "32-bit")
 
     @unittest.skipIf(os.geteuid() or not os.path.exists(YAMA), "needs root, and Yama")
     def test_yama(self):
@@ -187,13 +164,9 @@ class Processes(Case):
         self.addCleanup(lambda: open(YAMA, "w").write(before))
         with open(YAMA, "w") as file:
             file.write("1")
-        with tempfile.TemporaryDirectory() as folder:
-            os.chmod(folder, 0o755)
-            program = os.path.join(folder, "program")
-            shutil.copy(TARGET, program)
-            with Target(program, "list", 10, prepare=lambda: os.setuid(NOBODY)) as target:
-                result = subprocess.run([COMMAND, "doctor", str(target.pid)], user=NOBODY,
-                                        capture_output=True, text=True)
+        program, = self.copies(TARGET)
+        with Target(program, "list", 10, prepare=lambda: os.setuid(NOBODY)) as target:
+            result = support.run(COMMAND, target.pid, user=NOBODY)
         self.assert_says(result, 1, "ptrace_scope is 1", "set it to 0")
 
     def test_ends_while_looked_at(self):
@@ -207,11 +180,8 @@ class Processes(Case):
 
     def test_name_is_text(self):
         """A process that calls itself something that a terminal would obey."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "a\x1b[2J\nb")
-            shutil.copy(TARGET, path)
-            with Target(path, "list", 10) as target:
-                result = support.run(COMMAND, target.pid)
+        with Target(shutil.copy(TARGET, self.path("a\x1b[2J\nb")), "list", 10) as target:
+            result = support.run(COMMAND, target.pid)
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertNotIn("\x1b", result.stdout)
         self.assertTrue(result.stdout.startswith("a?[2J"), result.stdout[:20])
@@ -226,34 +196,29 @@ class Processes(Case):
     @unittest.skipIf(os.geteuid(), "needs root")
     def test_contained(self):
         """A libc that this root's names do not lead to."""
-        with tempfile.TemporaryDirectory() as folder:
-            os.makedirs(folder + "/lib64")
-            for library in ("libc.so.6", "ld-linux-x86-64.so.2"):
-                shutil.copy(LIBRARIES + library, folder + "/lib64/" + library)
-            shutil.copy(TARGET, folder + "/program")
-            with Target("/program", "list", 500, prepare=lambda: os.chroot(folder),
-                        LD_LIBRARY_PATH="/lib64") as target:
-                target.go()
-                found = support.findings(COMMAND, target.pid)
-                self.assertEqual({k: found["mallinfo2"][k] for k in target.info}, target.info)
-                self.assertRegex(found["reading"]["glibc"], r"^2\.\d+$")
+        os.mkdir(self.path("lib64"))
+        for library in ("libc.so.6", "ld-linux-x86-64.so.2"):
+            shutil.copy(LIBRARIES + library, self.path("lib64"))
+        shutil.copy(TARGET, self.path("program"))
+        with Target("/program", "list", 500, prepare=lambda: os.chroot(self.folder),
+                    LD_LIBRARY_PATH="/lib64") as target:
+            target.go()
+            found = support.findings(COMMAND, target.pid)
+            self.assertEqual({k: found["mallinfo2"][k] for k in target.info}, target.info)
+            self.assertRegex(found["reading"]["glibc"], r"^2\.\d+$")
 
     def test_deleted_libc(self):
         """Its libc, and the program, were replaced since it began."""
-        with tempfile.TemporaryDirectory() as folder:
-            library = os.path.join(folder, "libc.so.6")
-            program = os.path.join(folder, "program")
-            shutil.copy(LIBRARIES + "libc.so.6", library)
-            shutil.copy(TARGET, program)
-            with Target(program, "list", 500, LD_LIBRARY_PATH=folder) as target:
-                os.unlink(library)
-                os.unlink(program)
-                with open(library, "w") as file:
-                    file.write("another one")
-                target.go()
-                found = support.findings(COMMAND, target.pid)
-                self.assertEqual({k: found["mallinfo2"][k] for k in target.info}, target.info)
-                self.assertTrue(found["reading"]["audit_passed"])
+        library, program = self.copies(LIBRARIES + "libc.so.6", TARGET)
+        with Target(program, "list", 500, LD_LIBRARY_PATH=self.folder) as target:
+            os.unlink(library)
+            os.unlink(program)
+            with open(library, "w") as file:
+                file.write("another one")
+            target.go()
+            found = support.findings(COMMAND, target.pid)
+            self.assertEqual({k: found["mallinfo2"][k] for k in target.info}, target.info)
+            self.assertTrue(found["reading"]["audit_passed"])
 
 
 class Others(Case):
@@ -288,14 +253,12 @@ class Others(Case):
         library = LIBRARIES + "libjemalloc.so.2"
         if not os.path.exists(library):
             self.skipTest("no jemalloc here")
-        with tempfile.TemporaryDirectory() as folder:
-            copy = os.path.join(folder, "lib\x1b[2Jfast.so")
-            shutil.copy(library, copy)
-            with Target(TARGET, "list", 1000, LD_PRELOAD=copy) as target:
-                target.go()
-                self.assert_named("jemalloc", support.findings(COMMAND, target.pid))
-                text = support.run(COMMAND, target.pid).stdout
-                self.assertIn("It runs on jemalloc (lib?[2Jfast.so)", text)
+        copy = shutil.copy(library, self.path("lib\x1b[2Jfast.so"))
+        with Target(TARGET, "list", 1000, LD_PRELOAD=copy) as target:
+            target.go()
+            self.assert_named("jemalloc", support.findings(COMMAND, target.pid))
+            text = support.run(COMMAND, target.pid).stdout
+            self.assertIn("It runs on jemalloc (lib?[2Jfast.so)", text)
 
     def fill(self, *command):
         """A process that says when it has filled its memory."""
@@ -307,9 +270,7 @@ class Others(Case):
 
     def build(self, compiler, *options):
         """The filler, built so."""
-        folder = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, folder)
-        program = os.path.join(folder, "filler")
+        program = self.path("filler")
         subprocess.run([compiler, FILLER, "-o", program, *options], check=True)
         return program
 
@@ -361,13 +322,12 @@ class Others(Case):
 
     @unittest.skipUnless(shutil.which("java"), "no Java here")
     def test_java(self):
-        with tempfile.NamedTemporaryFile("w", suffix=".java") as file:
+        with open(self.path("Filler.java"), "w") as file:
             file.write("""class Filler { public static void main(String[] a) throws Exception {
                 byte[][] kept = new byte[1000][];
                 for (int i = 0; i < kept.length; i++) kept[i] = new byte[100000];
                 System.out.println("filled"); System.in.read(); } }""")
-            file.flush()
-            found = support.findings(COMMAND, self.fill("java", file.name))
+        found = support.findings(COMMAND, self.fill("java", file.name))
         self.assertEqual((found["verdict"], found["reading"]["allocator"]), ("not glibc", "Java"))
         # glibc's part of it is told, too.
         self.assertGreater(found["resident"]["other_bytes"], 100000000)
@@ -433,11 +393,6 @@ class Broken(Case):
         self.assertGreater(told, 30)
 
 
-def main():
-    global COMMAND, TARGET
-    COMMAND, TARGET = (os.path.abspath(path) for path in sys.argv[1:3])
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
-
-
 if __name__ == "__main__":
-    main()
+    COMMAND, TARGET = map(os.path.abspath, sys.argv[1:3])
+    unittest.main(argv=sys.argv[2:], verbosity=2)

@@ -25,7 +25,7 @@ JEMALLOC = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"
 SANITIZED = bool(os.environ.get("DOCTOR_SANITIZED"))
 
 
-class Case(unittest.TestCase):
+class Case(support.Case):
     def look(self, pid, *options):
         """Told, or one line that says why not."""
         result = support.run(COMMAND, *options, pid)
@@ -54,10 +54,9 @@ class Case(unittest.TestCase):
 
     def bytes_read(self, pid):
         """That a look takes from the process."""
-        with tempfile.NamedTemporaryFile("r") as trace:
-            subprocess.run(["strace", "-o", trace.name, "-e", "trace=process_vm_readv", COMMAND,
-                            "doctor", str(pid)], stdout=subprocess.DEVNULL, env={
-                                **os.environ, "ASAN_OPTIONS": "detect_leaks=0"})
+        support.cede("strace", "-o", self.path("trace"), "-e", "trace=process_vm_readv", COMMAND,
+                     "doctor", pid, env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"})
+        with open(self.path("trace")) as trace:
             counts = re.findall(r" = (\d+)$", trace.read(), re.MULTILINE)
         self.assertTrue(counts)
         return sum(map(int, counts))
@@ -103,8 +102,7 @@ class Many(Case):
                 if child == 0:
                     signal.pause()
                 try:
-                    doctor = subprocess.Popen([COMMAND, "doctor", str(child)],
-                                              stdout=subprocess.DEVNULL)
+                    doctor = support.start(COMMAND, "doctor", child)
                     _, status, usage = os.wait4(doctor.pid, 0)
                     doctor.returncode = os.waitstatus_to_exitcode(status)
                 finally:
@@ -146,23 +144,17 @@ class Restless(Case):
         for i in range(LOOKS):
             with Target(TARGET, "list", 300) as target:
                 target.go()
-                doctor = subprocess.Popen([COMMAND, "doctor", str(target.pid)],
-                                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+                doctor = support.start(COMMAND, "doctor", target.pid, stderr=subprocess.PIPE)
                 for _ in range(i * 200):
                     pass
                 target.process.kill()
-                words = doctor.communicate()[1].decode()
+                words = doctor.communicate()[1]
                 if doctor.returncode == 1:
                     self.assertRegex(words, "no process has the number|has no memory|changing")
                 else:
                     self.assertEqual(words, "")
 
 
-def main():
-    global COMMAND, TARGET
-    COMMAND, TARGET = (os.path.abspath(path) for path in sys.argv[1:3])
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
-
-
 if __name__ == "__main__":
-    main()
+    COMMAND, TARGET = map(os.path.abspath, sys.argv[1:3])
+    unittest.main(argv=sys.argv[2:], verbosity=2)

@@ -8,20 +8,16 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
 import support
-from support import Target
+from support import LIBC, Target
 
 COMMAND = LEAKER = None
-LIBC = "/lib/x86_64-linux-gnu/libc.so.6"
 
 
-class Case(unittest.TestCase):
-    maxDiff = None
-
+class Case(support.Case):
     def look(self, pid):
         found = support.findings(COMMAND, pid, "--leaks")
         leaks = found["leaks"]
@@ -102,14 +98,12 @@ class Filed(Case):
     """In a snapshot: as the live process, but for what is in the blocks."""
 
     def test_as_if_live(self):
-        with tempfile.TemporaryDirectory() as folder, \
-                Target(LEAKER, "planted", 2000, 7) as target:
-            path = os.path.join(folder, "heap")
-            subprocess.run([COMMAND, "snapshot", "--leaks", str(target.pid), "-o", path],
-                           check=True, timeout=60)
+        path = self.path("heap")
+        with Target(LEAKER, "planted", 2000, 7) as target:
+            support.cede(COMMAND, "snapshot", "--leaks", target.pid, "-o", path, check=True)
             live = self.check_lost(target)
-            filed = support.findings(COMMAND, path, "--file")
-            text = support.run(COMMAND, "--file", path).stdout
+        filed = support.findings(COMMAND, path, "--file")
+        text = support.run(COMMAND, "--file", path).stdout
         for one in live["leaks"]["classes"]:
             for sample in one["samples"]:
                 sample["bytes"] = ""
@@ -235,11 +229,9 @@ class Healthy(Case):
         server = shutil.which("redis-server")
         if not server:
             self.skipTest("no redis-server here")
-        folder = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, folder)
-        path = os.path.join(folder, "socket")
+        path = self.path("socket")
         process = self.start(server, "--port", "0", "--unixsocket", path, "--save", "",
-                             cwd=folder, LD_PRELOAD="" if support.ON_CEDE else LIBC)
+                             cwd=self.folder, LD_PRELOAD="" if support.ON_CEDE else LIBC)
         deadline = time.monotonic() + 30
         while not os.path.exists(path):
             self.assertLess(time.monotonic(), deadline)
@@ -265,11 +257,6 @@ class Healthy(Case):
         self.check_none(process.pid, 100000)
 
 
-def main():
-    global COMMAND, LEAKER
-    COMMAND, LEAKER = (os.path.abspath(path) for path in sys.argv[1:3])
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
-
-
 if __name__ == "__main__":
-    main()
+    COMMAND, LEAKER = map(os.path.abspath, sys.argv[1:3])
+    unittest.main(argv=sys.argv[2:], verbosity=2)

@@ -10,23 +10,19 @@ import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 import xml.etree.ElementTree
 
 import support
-from support import Target
+from support import NO_CACHE, Target
 
 COMMAND = TARGET = None
-NO_CACHE = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
 DATA = re.compile(r'<script type="application/json" (id="map"|class="row")>(.*)</script>')
 
 
-def run(*arguments, environment=()):
-    return subprocess.run([COMMAND, "map", *map(str, arguments)], stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=120,
-                          env={**os.environ, **dict(environment)})
+def run(*arguments, **settings):
+    return support.cede(COMMAND, "map", *arguments, env={**os.environ, **settings})
 
 
 class Page:
@@ -53,14 +49,9 @@ class Page:
                            known + others)
 
 
-class Case(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = folder.name
-
+class Case(support.Case):
     def draw(self, pid, ending):
-        path = os.path.join(self.folder, "heap." + ending)
+        path = self.path("heap." + ending)
         result = run("-o", path, pid)
         self.assertEqual((result.returncode, result.stdout, result.stderr), (0, "", ""))
         return path
@@ -269,21 +260,19 @@ def browsed(page, column):
     return json.loads(text)
 
 
-@unittest.skipUnless(shutil.which("chromium"), "there is no chromium")
 class Filed(Case):
     def test_as_if_live(self):
         """A snapshot's picture is that of the process when it was taken."""
         with Target(TARGET, "list", 300, **NO_CACHE) as target:
             target.go()
             target.go()
-            snapshot = os.path.join(self.folder, "heap.snap")
-            subprocess.run([COMMAND, "snapshot", str(target.pid), "-o", snapshot], check=True,
-                           timeout=60)
+            snapshot = self.path("heap.snap")
+            support.cede(COMMAND, "snapshot", target.pid, "-o", snapshot, check=True)
             live = self.page(target.pid)
             taken = support.findings(COMMAND, snapshot, "--file")["taken"]
             time.sleep(1)
-        path = os.path.join(self.folder, "filed.html")
-        result = run("--file", snapshot, "-o", path, environment={"TZ": "UTC"})
+        path = self.path("filed.html")
+        result = run("--file", snapshot, "-o", path, TZ="UTC")
         self.assertEqual((result.returncode, result.stdout, result.stderr), (0, "", ""))
         filed = Page(path)
         self.assertEqual(filed.rows, live.rows)
@@ -295,6 +284,7 @@ class Filed(Case):
             self.assertEqual(run("--file", snapshot, "-o", path + "." + ending).returncode, 0)
 
 
+@unittest.skipUnless(shutil.which("chromium"), "there is no chromium")
 class Browser(Case):
     def test_hands(self):
         with Target(TARGET, "list", 300, **NO_CACHE) as target:
@@ -354,11 +344,6 @@ class Browser(Case):
 
 
 class Errors(Case):
-    def assert_says(self, result, status, *words):
-        self.assertEqual(result.returncode, status, result.stderr)
-        for word in words:
-            self.assertIn(word, result.stderr)
-
     def test_usage(self):
         pid = os.getpid()
         self.assert_says(run(pid), 2, "where to?")
@@ -374,18 +359,18 @@ class Errors(Case):
         with Target(TARGET, "list", 10) as target:
             target.go()
             for ending in ("svg", "png", "html"):
-                path = os.path.join(self.folder, "none", "heap." + ending)
+                path = self.path("none/heap." + ending)
                 self.assert_says(run("-o", path, target.pid), 1, path)
-            full = os.path.join(self.folder, "full.html")
+            full = self.path("full.html")
             os.symlink("/dev/full", full)
             self.assert_says(run("-o", full, target.pid), 1, full, "disk")
 
     def test_nobody(self):
-        self.assert_says(run("-o", os.path.join(self.folder, "a.svg"), 2 ** 22 + 1), 1,
+        self.assert_says(run("-o", self.path("a.svg"), 2 ** 22 + 1), 1,
                          "no process", str(2 ** 22 + 1))
 
     def test_no_heap(self):
-        path = os.path.join(self.folder, "heap.svg")
+        path = self.path("heap.svg")
         with Target(TARGET, "list", 10) as target:
             self.assert_says(run("-o", path, target.pid), 1, "has no heap of glibc's malloc")
             self.assertFalse(os.path.exists(path))
@@ -396,15 +381,10 @@ class Errors(Case):
             self.skipTest("no jemalloc here")
         with Target(TARGET, "list", 1000, LD_PRELOAD=library) as target:
             target.go()
-            self.assert_says(run("-o", os.path.join(self.folder, "heap.svg"), target.pid), 1,
+            self.assert_says(run("-o", self.path("heap.svg"), target.pid), 1,
                              "has no heap of glibc's malloc", "runs on jemalloc")
 
 
-def main():
-    global COMMAND, TARGET
-    COMMAND, TARGET = (os.path.abspath(path) for path in sys.argv[1:3])
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
-
-
 if __name__ == "__main__":
-    main()
+    COMMAND, TARGET = map(os.path.abspath, sys.argv[1:3])
+    unittest.main(argv=sys.argv[2:], verbosity=2)

@@ -11,22 +11,19 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
 import support
-from support import FIELDS, PAGE
+from support import FIELDS, LIBC, PAGE
 
-COMMAND = WITNESS = None
-LIBC = "/lib/x86_64-linux-gnu/libc.so.6"
+COMMAND = None
+WITNESS = os.environ.get("DOCTOR_WITNESS")
 
 
-class Case(unittest.TestCase):
+class Case(support.Case):
     def setUp(self):
-        self.folder = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, self.folder)
-        self.told = os.path.join(self.folder, "told")
+        self.told = self.path("told")
         open(self.told, "w").close()
 
     def start(self, *command, preload=(), **settings):
@@ -77,7 +74,6 @@ class Case(unittest.TestCase):
         self.assertLessEqual(abs(found["trim"]["bytes"] - given), len(found["arenas"]) * PAGE)
         return found
 
-
     def check_trim_from_outside(self):
         """By cede trim: as much as is predicted, and the program goes on."""
         found, before = support.findings(COMMAND, self.process.pid), None
@@ -85,8 +81,7 @@ class Case(unittest.TestCase):
             before = found["mallinfo2"]
             time.sleep(0.5)
             found = support.findings(COMMAND, self.process.pid)
-        result = subprocess.run([COMMAND, "trim", "--yes", "--json", str(self.process.pid)],
-                                stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        result = support.cede(COMMAND, "trim", "--yes", "--json", self.process.pid)
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         told = json.loads(result.stdout)
         self.assertLessEqual(abs(told["predicted_bytes"] - told["given_bytes"]),
@@ -133,7 +128,7 @@ class Programs(Case):
         server = shutil.which("redis-server")
         if not server:
             self.skipTest("no redis-server here")
-        path = os.path.join(self.folder, "socket")
+        path = self.path("socket")
         self.start(server, "--port", "0", "--unixsocket", path, "--save", "", "--hz", "1",
                    "--activerehashing", "no", preload=preload)
         deadline = time.monotonic() + 30
@@ -182,11 +177,6 @@ class Programs(Case):
         self.assertEqual(found["reading"]["allocator"], "jemalloc")
 
 
-def main():
-    global COMMAND, WITNESS
-    COMMAND, WITNESS = os.path.abspath(sys.argv[1]), os.environ["DOCTOR_WITNESS"]
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
-
-
 if __name__ == "__main__":
-    main()
+    COMMAND, _ = map(os.path.abspath, sys.argv[1:3])
+    unittest.main(argv=sys.argv[2:], verbosity=2)

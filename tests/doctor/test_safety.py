@@ -6,7 +6,6 @@
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 import unittest
@@ -15,7 +14,7 @@ import support
 from support import Target
 
 COMMAND = TARGET = None
-CYCLES = 100
+CYCLES = int(os.environ.get("CYCLES", 100))
 
 
 class Case(unittest.TestCase):
@@ -55,8 +54,7 @@ class Churning(Case):
         count = 0
         with Target(TARGET, "churn", 4) as target:
             for _ in range(12):
-                doctor = subprocess.Popen([COMMAND, "doctor", str(target.pid)],
-                                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                doctor = support.start(COMMAND, "doctor", target.pid)
                 # The kernel keeps some ten thousand for those who cannot take them.
                 for sent in range(10000):
                     if doctor.poll() is None:
@@ -77,8 +75,7 @@ class Churning(Case):
         chance = random.Random(1)
         with Target(TARGET, "churn", 8) as target:
             for _ in range(CYCLES):
-                doctor = subprocess.Popen([COMMAND, "doctor", str(target.pid)],
-                                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                doctor = support.start(COMMAND, "doctor", target.pid)
                 time.sleep(chance.random() * 0.02)
                 doctor.send_signal(chance.choice(
                     [signal.SIGKILL, signal.SIGINT, signal.SIGTERM]))
@@ -91,8 +88,7 @@ class Churning(Case):
             target.go()
             held = 0
             for _ in range(20):
-                doctor = subprocess.Popen([COMMAND, "doctor", str(target.pid)],
-                                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                doctor = support.start(COMMAND, "doctor", target.pid)
                 while doctor.poll() is None and "t" not in target.states():
                     pass
                 doctor.kill()
@@ -110,8 +106,7 @@ class Churning(Case):
             held = 0
             for _ in range(10):
                 # In a group with nobody outside it the signal would do nothing.
-                doctor = subprocess.Popen([COMMAND, "doctor", str(target.pid)], process_group=0,
-                                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                doctor = support.start(COMMAND, "doctor", target.pid, process_group=0)
                 while doctor.poll() is None and "t" not in target.states():
                     pass
                 doctor.send_signal(signal.SIGTSTP)
@@ -162,12 +157,6 @@ class Still(Case):
             self.assertEqual(first, again)
 
 
-def main():
-    global COMMAND, TARGET, CYCLES
-    COMMAND, TARGET = (os.path.abspath(path) for path in sys.argv[1:3])
-    CYCLES = int(os.environ.get("CYCLES", CYCLES))
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
-
-
 if __name__ == "__main__":
-    main()
+    COMMAND, TARGET = map(os.path.abspath, sys.argv[1:3])
+    unittest.main(argv=sys.argv[2:], verbosity=2)

@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
@@ -31,20 +30,9 @@ def number_at(content, at):
     return number | content[at] << shift
 
 
-class Case(unittest.TestCase):
-    maxDiff = None
-
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = folder.name
-
-    def path(self, name):
-        return os.path.join(self.folder, name)
-
+class Case(support.Case):
     def snapshot(self, pid, path, *options):
-        return subprocess.run([COMMAND, "snapshot", str(pid), "-o", path, *options], timeout=120,
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        return support.cede(COMMAND, "snapshot", pid, "-o", path, *options)
 
     def take(self, target, name):
         path = self.path(name)
@@ -65,12 +53,6 @@ class Case(unittest.TestCase):
                 self.assertEqual(live[change][name],
                                  sum(one[change][name] for one in found["classes"]))
         return found
-
-    def assert_says(self, result, status, *words):
-        self.assertEqual((result.returncode, result.stdout), (status, ""), result.stderr)
-        self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
-        for word in words:
-            self.assertIn(word, result.stderr)
 
 
 class Files(Case):
@@ -232,9 +214,8 @@ class Comparisons(Case):
 
 class Watching(Case):
     def watch(self, target, seconds):
-        process = subprocess.Popen(
-            [COMMAND, "doctor", "--json", "--watch", str(seconds), str(target.pid)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = support.start(COMMAND, "doctor", "--json", "--watch", seconds, target.pid,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.assertRegex(process.stderr.readline(), "^cede: looked once; again in")
         return process
 
@@ -275,9 +256,7 @@ class Errors(Case):
                 self.assert_says(support.run(COMMAND, *arguments), 2, "doctor: ")
         for arguments in (("1",), ("-o", self.path("a")), ("-o", self.path("a"), "x")):
             with self.subTest(arguments=arguments):
-                result = subprocess.run([COMMAND, "snapshot", *arguments], capture_output=True,
-                                        text=True)
-                self.assert_says(result, 2, "snapshot: ")
+                self.assert_says(support.cede(COMMAND, "snapshot", *arguments), 2, "snapshot: ")
         self.assertFalse(os.path.exists(self.path("a")))
 
     def test_files(self):
@@ -303,11 +282,6 @@ class Errors(Case):
         self.assertEqual(os.stat(path).st_size, size)
 
 
-def main():
-    global COMMAND, TARGET
-    COMMAND, TARGET = (os.path.abspath(path) for path in sys.argv[1:3])
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
-
-
 if __name__ == "__main__":
-    main()
+    COMMAND, TARGET = map(os.path.abspath, sys.argv[1:3])
+    unittest.main(argv=sys.argv[2:], verbosity=2)

@@ -7,31 +7,31 @@ left as it is wherever a call could harm it.
 import json
 import os
 import pty
-import pwd
 import random
 import select
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
 import support
-from support import PAGE, Target
+from support import LIBRARIES, NO_CACHE, NOBODY, PAGE, Target
 
-COMMAND = TARGET = STATIC_TARGET = None
-CYCLES = 10
-LIBRARIES = "/usr/lib/x86_64-linux-gnu/"
-NOBODY = pwd.getpwnam("nobody").pw_uid
+COMMAND = TARGET = None
+STATIC_TARGET = os.environ.get("DOCTOR_STATIC_TARGET")
+CYCLES = int(os.environ.get("CYCLES", 10))
 WAIT4, RESTART_SYSCALL = 61, 219
-NO_CACHE = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
 
 
 def trim(*arguments, **how):
-    return subprocess.run([COMMAND, "trim", *map(str, arguments)], stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=120, **how)
+    return support.cede(COMMAND, "trim", *arguments, **how)
+
+
+def begin(target, **how):
+    """A trim that is not waited for."""
+    return support.start(COMMAND, "trim", "--yes", target.pid, **how)
 
 
 def call_of(pid):
@@ -44,12 +44,9 @@ def call_of(pid):
     return None if word == "running" else int(word)
 
 
-class Case(unittest.TestCase):
+class Case(support.Case):
     def assert_hindered(self, result, *words):
-        self.assertEqual((result.returncode, result.stdout), (1, ""), result)
-        self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
-        for word in ("was left as it is", *words):
-            self.assertIn(word, result.stderr)
+        self.assert_says(result, 1, "was left as it is", *words)
 
     def trim(self, target):
         """Trims, and tells what is told; it must be what was predicted, to the page."""
@@ -203,8 +200,7 @@ class Waits(Case):
         """Those that come meanwhile come afterwards: to handlers, and to stop it."""
         with Target(TARGET, "waits", self.SLEEP, 2000) as target:
             self.waits_in(target, 35)
-            command = subprocess.Popen([COMMAND, "trim", "--yes", str(target.pid)],
-                                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            command = begin(target, stderr=subprocess.PIPE)
             while command.poll() is None and call_of(command.pid) != WAIT4:
                 pass
             os.kill(target.pid, signal.SIGUSR1)
@@ -214,8 +210,7 @@ class Waits(Case):
                                                      handled=1))
             target.read_step()
             self.waits_in(target, 35)
-            command = subprocess.Popen([COMMAND, "trim", "--yes", str(target.pid)],
-                                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            command = begin(target, stderr=subprocess.PIPE)
             while command.poll() is None and call_of(command.pid) != WAIT4:
                 pass
             os.kill(target.pid, signal.SIGSTOP)
@@ -234,9 +229,7 @@ class Waits(Case):
             with self.subTest(kind), Target(TARGET, "waits", kind, 200) as target:
                 for _ in range(CYCLES):
                     self.waits_in(target, number)
-                    command = subprocess.Popen([COMMAND, "trim", "--yes", str(target.pid)],
-                                               stdout=subprocess.DEVNULL,
-                                               stderr=subprocess.DEVNULL)
+                    command = begin(target)
                     while command.poll() is None and call_of(command.pid) != WAIT4:
                         pass
                     time.sleep(chance.random() ** 3 * 0.05)
@@ -311,43 +304,30 @@ class Hindered(Case):
 
     @unittest.skipIf(os.geteuid(), "needs root")
     def test_filtered_by_another_user(self):
-        with tempfile.TemporaryDirectory() as folder:
-            os.chmod(folder, 0o755)
-            copies = [os.path.join(folder, name) for name in ("target", "cede")]
-            for copy, original in zip(copies, (TARGET, COMMAND)):
-                subprocess.run(["cp", original, copy], check=True)
-            with Target(copies[0], "confined", 2,
-                        prepare=lambda: os.setuid(NOBODY)) as target:
-                result = subprocess.run([copies[1], "trim", "--yes", str(target.pid)],
-                                        capture_output=True, text=True, user=NOBODY)
-                self.assert_hindered(result, "CAP_SYS_ADMIN")
-                target.send(b"i")
-                target.read_step()
+        program, command = self.copies(TARGET, COMMAND)
+        with Target(program, "confined", 2, prepare=lambda: os.setuid(NOBODY)) as target:
+            result = support.cede(command, "trim", "--yes", target.pid, user=NOBODY)
+            self.assert_hindered(result, "CAP_SYS_ADMIN")
+            target.send(b"i")
+            target.read_step()
 
     @unittest.skipIf(os.geteuid(), "needs root")
     def test_by_its_own_user(self):
         """Without any right beyond that."""
-        with tempfile.TemporaryDirectory() as folder:
-            os.chmod(folder, 0o755)
-            copies = [os.path.join(folder, name) for name in ("target", "cede")]
-            for copy, original in zip(copies, (TARGET, COMMAND)):
-                subprocess.run(["cp", original, copy], check=True)
-            with Target(copies[0], "stale", 0,
-                        prepare=lambda: os.setuid(NOBODY)) as target:
-                result = subprocess.run([copies[1], "trim", "--yes", str(target.pid)],
-                                        capture_output=True, text=True, user=NOBODY)
-                self.assertEqual((result.returncode, result.stderr), (0, ""))
+        program, command = self.copies(TARGET, COMMAND)
+        with Target(program, "stale", 0, prepare=lambda: os.setuid(NOBODY)) as target:
+            result = support.cede(command, "trim", "--yes", target.pid, user=NOBODY)
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
 
     @unittest.skipUnless(shutil.which("strip"), "no strip here")
     def test_stripped(self):
         """A static program without symbols."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "target")
-            subprocess.run(["strip", "-s", "-o", path, STATIC_TARGET], check=True)
-            with Target(path, "list", 2000) as target:
-                target.go()
-                target.go()
-                self.assert_hindered(trim("--yes", target.pid), "has no symbols")
+        path = self.path("target")
+        subprocess.run(["strip", "-s", "-o", path, STATIC_TARGET], check=True)
+        with Target(path, "list", 2000) as target:
+            target.go()
+            target.go()
+            self.assert_hindered(trim("--yes", target.pid), "has no symbols")
 
     def test_never_waits(self):
         with Target(TARGET, "guarding", 0) as target:
@@ -383,9 +363,7 @@ class OnCede(Case):
                       CEDE_OPTIONS=options)
 
     def heap(self, target):
-        result = subprocess.run([COMMAND, "stats", "--json", "--seconds", "0", str(target.pid)],
-                                capture_output=True, text=True, check=True)
-        return json.loads(result.stdout)["stats"]
+        return support.stats(COMMAND, target.pid)["stats"]
 
     def rests(self, target, most):
         """Waits until the purger sleeps, and tells what is free and resident then."""
@@ -509,8 +487,7 @@ class Churning(Case):
         chance = random.Random(5)
         with Target(TARGET, "guarding", 6) as target:
             for _ in range(CYCLES):
-                command = subprocess.Popen([COMMAND, "trim", "--yes", str(target.pid)],
-                                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                command = begin(target)
                 time.sleep(chance.random() * 0.05)
                 command.send_signal(chance.choice(
                     [signal.SIGKILL, signal.SIGINT, signal.SIGTERM]))
@@ -518,13 +495,6 @@ class Churning(Case):
                 self.assert_goes_on(target)
 
 
-def main():
-    global COMMAND, TARGET, STATIC_TARGET, CYCLES
-    COMMAND, TARGET = (os.path.abspath(path) for path in sys.argv[1:3])
-    STATIC_TARGET = os.environ.get("DOCTOR_STATIC_TARGET")
-    CYCLES = int(os.environ.get("CYCLES", CYCLES))
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
-
-
 if __name__ == "__main__":
-    main()
+    COMMAND, TARGET = map(os.path.abspath, sys.argv[1:3])
+    unittest.main(argv=sys.argv[2:], verbosity=2)

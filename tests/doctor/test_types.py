@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import unittest
 
 import support
@@ -28,13 +27,9 @@ def kinds_of(groups):
     return {(group["block_bytes"], group["kind"], group["name"]): group for group in groups}
 
 
-class Case(unittest.TestCase):
-    maxDiff = None
-
+class Case(support.Case):
     def stripped(self, *options):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        path = os.path.join(folder.name, "typed")
+        path = self.path("typed")
         subprocess.run(["strip", *options, "-o", path, TYPED], check=True)
         return path
 
@@ -113,12 +108,11 @@ class Live(Case):
         """In a core as in the process, what leads to blocks too."""
         if not shutil.which("gcore"):
             self.skipTest("no gcore here (Debian's package gdb)")
-        with tempfile.TemporaryDirectory() as folder, Target(self.stripped()) as target:
-            subprocess.run(["gcore", "-o", os.path.join(folder, "core"), str(target.pid)],
-                           stdin=subprocess.DEVNULL, capture_output=True, check=True)
+        with Target(self.stripped()) as target:
+            support.cede("gcore", "-o", self.path("core"), target.pid, check=True)
             live = self.groups(target.pid, "--leaks")["groups"]
-            core = support.findings(COMMAND, os.path.join(folder, f"core.{target.pid}"),
-                                    "--leaks", "--core")["groups"]
+            core = support.findings(COMMAND, self.path(f"core.{target.pid}"), "--leaks",
+                                    "--core")["groups"]
         self.assertEqual(kinds_of(core).keys(), kinds_of(live).keys())
         for key, group in kinds_of(live).items():
             self.assertEqual(kinds_of(core)[key]["live_blocks"], group["live_blocks"])
@@ -240,13 +234,9 @@ sys.stdin.read()
 
 class Growth(Case):
     def take(self, target, name, *options):
-        path = os.path.join(self.folder.name, name)
-        subprocess.run([COMMAND, "snapshot", str(target.pid), "-o", path, *options], check=True)
+        path = self.path(name)
+        support.cede(COMMAND, "snapshot", target.pid, "-o", path, *options, check=True)
         return path
-
-    def setUp(self):
-        self.folder = tempfile.TemporaryDirectory()
-        self.addCleanup(self.folder.cleanup)
 
     def compare(self, *arguments):
         result = support.run(COMMAND, "--compare", *arguments)
@@ -312,12 +302,11 @@ class Growth(Case):
 class Hostile(Case):
     def test_symbols(self):
         """A variable's name that a terminal would obey."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "typed")
-            subprocess.run(["objcopy", "--redefine-sym", "typed_operations=typed\033[2J", TYPED,
-                            path], check=True)
-            with Target(path) as target:
-                found = kinds_of(self.groups(target.pid, "--leaks")["groups"])
+        path = self.path("typed")
+        subprocess.run(["objcopy", "--redefine-sym", "typed_operations=typed\033[2J", TYPED,
+                        path], check=True)
+        with Target(path) as target:
+            found = kinds_of(self.groups(target.pid, "--leaks")["groups"])
         self.assertEqual(found[496, "data", "typed?[2J"]["live_blocks"], 32)
 
     def test_impostors(self):
@@ -348,11 +337,6 @@ class Hostile(Case):
                     self.assertNotEqual(kind, "object", name)
 
 
-def main():
-    global COMMAND, TYPED
-    COMMAND, TYPED = (os.path.abspath(path) for path in sys.argv[1:3])
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
-
-
 if __name__ == "__main__":
-    main()
+    COMMAND, TYPED = map(os.path.abspath, sys.argv[1:3])
+    unittest.main(argv=sys.argv[2:], verbosity=2)

@@ -72,11 +72,6 @@ class Verdicts(unittest.TestCase):
         self.check("fragmentation", FRAGMENTATION)
 
 
-def main():
-    global COMMAND, TARGET
-    COMMAND, TARGET = (os.path.abspath(path) for path in sys.argv[1:3])
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
-
-
 if __name__ == "__main__":
-    main()
+    COMMAND, TARGET = map(os.path.abspath, sys.argv[1:3])
+    unittest.main(argv=sys.argv[2:], verbosity=2)

@@ -28,8 +28,7 @@ ROWS = {"live": lambda found: found["resident"]["heap"]["live"],
 
 
 def watch(*arguments, **settings):
-    return subprocess.run([COMMAND, "watch", *map(str, arguments)], stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=120, **settings)
+    return support.cede(COMMAND, "watch", *arguments, **settings)
 
 
 def retaining():
@@ -40,9 +39,7 @@ def retaining():
     return target
 
 
-class Screen(unittest.TestCase):
-    maxDiff = None
-
+class Screen(support.Case):
     def start(self, terminal, target, *options):
         """Its pid, once there is a screen."""
         terminal.type(COMMAND, "watch", *options, target.pid)
@@ -239,9 +236,7 @@ class Screen(unittest.TestCase):
             self.assertIn("no terminal: --plain", result.stderr)
 
 
-class Lines(unittest.TestCase):
-    maxDiff = None
-
+class Lines(support.Case):
     def test_json(self):
         with retaining() as target:
             found = support.findings(COMMAND, target.pid)
@@ -284,9 +279,8 @@ class Lines(unittest.TestCase):
         self.assertEqual(result.returncode, LIVE)
 
     def watched(self, target, *options, prepare=None):
-        return subprocess.Popen([COMMAND, "watch", "--json", *map(str, options), str(target.pid)],
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                preexec_fn=prepare)
+        return support.start(COMMAND, "watch", "--json", *options, target.pid, preexec_fn=prepare,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def test_leak_forms(self):
         """It grows at each step: a leak once that is sure, and no more when it ends."""
@@ -325,9 +319,8 @@ class Lines(unittest.TestCase):
     def test_target_ends(self):
         for option in ("--json", "--plain"):
             with self.subTest(option), retaining() as target:
-                with subprocess.Popen([COMMAND, "watch", option, "--interval", "10000",
-                                       str(target.pid)], stdout=subprocess.PIPE,
-                                      stderr=subprocess.PIPE, text=True) as process:
+                with support.start(COMMAND, "watch", option, "--interval", 10000, target.pid,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
                     process.stdout.readline()
                     target.process.kill()
                     out, errors = process.communicate(timeout=60)
@@ -363,9 +356,7 @@ class Lines(unittest.TestCase):
     def test_full_disk(self):
         with retaining() as target, open("/dev/full", "w") as full:
             for option in ("--json", "--plain"):
-                process = subprocess.run([COMMAND, "watch", option, "--interval", "10000",
-                                          str(target.pid)], stdout=full, stderr=subprocess.PIPE,
-                                         text=True, timeout=60)
+                process = watch(option, "--interval", 10000, target.pid, stdout=full)
                 self.assertEqual(process.returncode, 1)
                 self.assertIn("could not be written", process.stderr)
 
@@ -397,9 +388,8 @@ class Lines(unittest.TestCase):
             target.go()
             target.comes_to("S")
             result = watch("--json", "--count", 1, target.pid)
-            stats = subprocess.run([COMMAND, "stats", "--json", "--seconds", "0",
-                                    str(target.pid)], capture_output=True, text=True, check=True)
-        look, stats = json.loads(result.stdout), json.loads(stats.stdout)
+            stats = support.stats(COMMAND, target.pid)
+        look = json.loads(result.stdout)
         held = stats["stats"]
         self.assertEqual(result.returncode, LIVE, result)
         self.assertTrue(look["allocator"].startswith("cede "))
@@ -412,11 +402,6 @@ class Lines(unittest.TestCase):
                          [(one["reason"], one["bytes"], one["text"]) for one in stats["why"]])
 
 
-def main():
-    global COMMAND, TARGET
-    COMMAND, TARGET = (os.path.abspath(path) for path in sys.argv[1:3])
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
-
-
 if __name__ == "__main__":
-    main()
+    COMMAND, TARGET = map(os.path.abspath, sys.argv[1:3])
+    unittest.main(argv=sys.argv[2:], verbosity=2)
