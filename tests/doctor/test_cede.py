@@ -27,16 +27,14 @@ OWN_PAGES = 5
 
 class Case(test_doctor.Case):
     def settle(self, target):
-        """Until what goes back by itself is gone; nothing is cached then."""
-        before = None
-        for _ in range(100):
-            target.send(b"i")
-            target.read_step()
-            if target.info == before:
-                return
-            before = target.info
-            time.sleep(0.35)
-        self.fail("the heap does not rest")
+        """Until its thread, if it has one, sleeps: what goes back by itself is gone then."""
+        before, deadline = None, time.monotonic() + 60
+        while (now := support.stats(COMMAND, target.pid)["stats"]) != before \
+                or now["purger"] == "awake":
+            self.assertLess(time.monotonic(), deadline, "the heap does not rest")
+            before = now
+        target.send(b"i")
+        target.read_step()
 
     def look(self, target):
         self.settle(target)

@@ -187,9 +187,9 @@ class Processes(Case):
         self.assertTrue(result.stdout.startswith("a?[2J"), result.stdout[:20])
 
     def test_cannot_be_stopped(self):
-        with Target(TARGET, "waiting", 5) as target:
+        with Target(TARGET, "waiting") as target:
             self.assert_says(support.run(COMMAND, target.pid), 1, "does not stop")
-            target.read_step()
+            target.go()
             self.assertEqual(target.step, "went")
             self.assertEqual(support.findings(COMMAND, target.pid)["verdict"], "live")
 

@@ -74,7 +74,7 @@ class Screen(support.Case):
     def test_figures(self):
         with retaining() as target, Terminal() as terminal:
             found = support.findings(COMMAND, target.pid)
-            self.start(terminal, target)
+            self.start(terminal, target, "--interval", 0.1)
             screen = terminal.shows("sure)")
             self.assertTrue(screen[0].startswith(f"doctor-target ({target.pid})  glibc 2."))
             self.assertTrue(screen[1].startswith("retention: "), screen[1])
@@ -362,7 +362,7 @@ class Lines(support.Case):
 
     def test_interval(self):
         """Unless told, the target stands still for less than a hundredth of the time."""
-        with Target(TARGET, "sparse", 1000000, 1) as target:
+        with Target(TARGET, "sparse", 400000, 1) as target:
             target.go()
             result = watch("--json", "--count", 2, target.pid)
         first, second = (json.loads(line) for line in result.stdout.splitlines())

@@ -39,11 +39,18 @@ static void *churn(size_t bytes)
 	return pin;
 }
 
+/* For the purger, if there is one, to do its work. */
+static void let_purger(unsigned ms)
+{
+	if (heap_has_purger())
+		process_sleep_ms(ms);
+}
+
 /* Frees 64 MiB and sleeps until the purger, if there is one, is at work or done. */
 static void wake_purger(void)
 {
 	churn(64 * MIB);
-	process_sleep_ms(600);
+	let_purger(600);
 	if (heap_has_purger())
 		CHECK_THAT(process_threads(NULL, 0) > 1, "there is no purger to test");
 }
@@ -54,7 +61,7 @@ static void gives_back_asleep(void)
 
 	churn(64 * MIB);
 	peak = process_anonymous();
-	process_sleep_ms(1000);
+	let_purger(1000);
 	end = process_anonymous();
 	if (heap_has_purger()) {
 		CHECK(peak >= start + 60 * MIB);
@@ -77,7 +84,7 @@ static void gives_large_blocks_back(void)
 	for (size_t i = 0; i < COUNT(large); i++)
 		heap_free(large[i]);
 	grown = heap_realloc(grown, 1000);
-	process_sleep_ms(1000);
+	let_purger(1000);
 	end = process_anonymous();
 	CHECK(peak >= start + 150 * MIB);
 	if (heap_has_purger())
@@ -212,7 +219,7 @@ static void gives_back_of_ended_threads(void)
 	pthread_barrier_wait(&all_cached);
 	for (size_t i = 0; i < COUNT(threads); i++)
 		CHECK(pthread_join(threads[i], NULL) == 0);
-	process_sleep_ms(1000);
+	let_purger(1000);
 	end = process_anonymous();
 	CHECK(peak >= start + 60 * MIB);
 	if (heap_has_purger())
@@ -280,7 +287,7 @@ static void single_threaded_stays(void)
 	char before = __libc_single_threaded;
 
 	wake_purger();
-	process_sleep_ms(1000);
+	let_purger(1000);
 	CHECK(before == 1);
 	CHECK(__libc_single_threaded == before);
 }
@@ -304,7 +311,7 @@ static void user_namespace(void)
 		SKIP("no user namespaces here");
 	heap_free(memset(heap_malloc(100 << 10), 1, 100 << 10));
 	churn(MIB / 2);
-	process_sleep_ms(600);
+	let_purger(600);
 	CHECK(process_threads(NULL, 0) == 1);
 	CHECK(unshare(CLONE_NEWUSER) == 0);
 	heap_free(heap_malloc(100));
@@ -362,7 +369,7 @@ static void sleeps_when_idle(void)
 	size_t count;
 
 	wake_purger();
-	process_sleep_ms(1500);
+	let_purger(1500);
 	count = process_threads(threads, COUNT(threads));
 	for (size_t i = 0; i < count; i++) {
 		if (threads[i] == getpid())
