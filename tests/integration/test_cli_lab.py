@@ -24,8 +24,8 @@ def lab(*arguments, **options):
                           capture_output=True, text=True, **options)
 
 
-def left_behind():
-    return glob.glob("/sys/fs/cgroup/**/cede-lab-*", recursive=True)
+def left_behind(process):
+    return glob.glob(f"/sys/fs/cgroup/**/cede-lab-{process.pid}", recursive=True)
 
 
 class Protocol(unittest.TestCase):
@@ -169,10 +169,13 @@ class Lab(unittest.TestCase):
 
 class Two(unittest.TestCase):
     def test_two_processes_under_one_limit(self):
-        result = lab("--total=64M", "--json", "--only=classic,cede", "two")
-        self.assertEqual(result.returncode, 0, result.stderr)
-        runs = {run["allocator"]: run for run in json.loads(result.stdout)["runs"]}
-        self.assertEqual(left_behind(), [])
+        process = subprocess.Popen([COMMAND, "lab", "--total=64M", "--json",
+                                    "--only=classic,cede", "two"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        out, errors = process.communicate()
+        self.assertEqual(process.returncode, 0, errors)
+        runs = {run["allocator"]: run for run in json.loads(out)["runs"]}
+        self.assertEqual(left_behind(process), [])
         if runs["cede"]["outcome"] == "skipped":
             self.assertIn("cgroup", runs["cede"]["note"])
             self.skipTest(runs["cede"]["note"])
@@ -220,16 +223,19 @@ class Trouble(unittest.TestCase):
     def test_interrupted(self):
         process = subprocess.Popen([COMMAND, "lab", "--total=64M", "--only=cede", "two"],
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        time.sleep(0.7)
-        children = subprocess.run(["ps", "--ppid", str(process.pid), "-o", "pid="],
-                                  capture_output=True, text=True).stdout.split()
+        deadline, children = time.monotonic() + 30, []
+        while not children:
+            self.assertLess(time.monotonic(), deadline, "no subject has begun")
+            with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
+                children = file.read().split()
+        time.sleep(0.3)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=10)
         self.assertEqual(process.returncode, 1)
         self.assertIn("interrupted", errors)
         for child in children:
             self.assertFalse(os.path.exists(f"/proc/{child}"), "a subject is left")
-        self.assertEqual(left_behind(), [])
+        self.assertEqual(left_behind(process), [])
 
 
 if __name__ == "__main__":

@@ -68,6 +68,21 @@ class Case(unittest.TestCase):
         self.assertTrue(line, "the target ended")
         return json.loads(line)
 
+    def until(self, met):
+        deadline = time.monotonic() + 60
+        while not met():
+            self.assertLess(time.monotonic(), deadline, "it did not come about")
+            time.sleep(0.02)
+
+    def asleep(self, *command, **options):
+        """A program that does nothing more."""
+        pid = self.started(*command, **options).pid
+        def sleeps():
+            with open(f"/proc/{pid}/stat") as stat:
+                return stat.read().rpartition(")")[2].split()[0] == "S"
+        self.until(sleeps)
+        return pid
+
     def reasons(self, pid, seconds=0):
         return {reason["reason"]: reason for reason in told(pid, seconds)["why"]}
 
@@ -146,13 +161,6 @@ class Why(Case):
         self.assertGreaterEqual(stats["cached_bytes"], 48 * 1008)
         self.assertLess(stats["cached_bytes"], 1 << 20)
         self.assertIn("cached", self.reasons(pid))
-
-    def until(self, met):
-        for _ in range(200):
-            if met():
-                return
-            time.sleep(0.02)
-        self.fail("it did not come about")
 
     def test_young(self):
         pid, _ = self.target("busy")
@@ -277,15 +285,13 @@ class Refuses(Case):
         self.refused(process.pid, "has no memory")
 
     def test_glibc(self):
-        process = self.started("/bin/sleep", "60")
-        time.sleep(0.2)
-        self.refused(process.pid, "does not run on cede, but on glibc's malloc", "cede run")
+        self.refused(self.asleep("/bin/sleep", "60"),
+                     "does not run on cede, but on glibc's malloc", "cede run")
 
     @unittest.skipUnless(os.path.exists(JEMALLOC), "jemalloc is not installed")
     def test_jemalloc(self):
-        process = self.started("/bin/sleep", "60", preload=JEMALLOC)
-        time.sleep(0.2)
-        self.refused(process.pid, "but on jemalloc (libjemalloc.so.2)")
+        self.refused(self.asleep("/bin/sleep", "60", preload=JEMALLOC),
+                     "but on jemalloc (libjemalloc.so.2)")
 
     def test_static_without(self):
         path = self.compiled("#include <unistd.h>\nint main(void) { write(1, \"\\n\", 1); pause(); }",
