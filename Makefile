@@ -8,11 +8,10 @@ export CMAKE_GENERATOR
 # Configures and builds one preset.  $(1): its name, $(2): more options
 build = cmake --preset $(1) $(2) --log-level=NOTICE && cmake --build build/$(1) -j $(JOBS)
 
-# Builds one preset with its tests and runs those that $(tests) selects: one at a
-# time in release, where they measure memory and time.  $(1): its name, $(2):
-# ctest's options, $(3): the command that runs ctest, if any
+# Builds one preset with its tests and runs those that $(tests) selects.  $(1): its
+# name, $(2): the command that runs ctest, if any
 run_tests = $(call build,$(1),-DBUILD_TESTING=ON) && \
-	$(3) ctest --test-dir build/$(1) --output-on-failure --no-tests=error $(tests) $(2)
+	$(2) ctest --test-dir build/$(1) --output-on-failure --no-tests=error -j $(JOBS) $(tests)
 
 # gcc's ThreadSanitizer cannot place its shadow under a wide randomisation.
 fixed_addresses = $(shell setarch -R true 2>/dev/null && echo setarch -R)
@@ -29,14 +28,14 @@ demo: setup-demo ## see the problem under glibc, and not under cede (a minute)
 	build/release/bin/cede lab --demo
 
 check: tests = -LE long
-check: all-tests ## build every preset and run its tests (20 minutes)
+check: all-tests ## build every preset and run its tests (15 minutes on two processors)
 
 check-long: all-tests ## the same, with the tests that take long
 
 all-tests: setup-check
-	$(call run_tests,audit,-j $(JOBS))
-	$(call run_tests,asan,-j $(JOBS))
-	$(call run_tests,tsan,-j $(JOBS),$(fixed_addresses))
+	$(call run_tests,audit)
+	$(call run_tests,asan)
+	$(call run_tests,tsan,$(fixed_addresses))
 	$(call run_tests,release)
 
 bench: setup-bench ## measure against other allocators

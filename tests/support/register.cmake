@@ -109,8 +109,12 @@ function(cede_script_test name script)
 		SKIP_RETURN_CODE 77)
 endfunction()
 
-# One figure of the articles (seeds/figures.py).  By itself, as it measures memory
-# and time.
+# Not beside another that takes gigabytes; and begun early, for they are many.
+function(cede_one_at_a_time test)
+	set_tests_properties(${test} PROPERTIES RESOURCE_LOCK memory COST 100)
+endfunction()
+
+# One figure of the articles (seeds/figures.py).
 #
 #   cede_figure(FIGURE [NUMBER])
 function(cede_figure figure)
@@ -118,5 +122,5 @@ function(cede_figure figure)
 	string(REGEX REPLACE "\\.$" "" name seeds.${figure}.${numbers})
 	cede_script_test(${name} seeds/figures.py TIMEOUT 120
 		ARGS --subject $<TARGET_FILE:cede-lab-subject> ${figure} ${ARGN})
-	set_tests_properties(${name} PROPERTIES RUN_SERIAL TRUE)
+	cede_one_at_a_time(${name})
 endfunction()
