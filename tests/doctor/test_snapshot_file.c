@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -17,28 +16,13 @@
 
 #include "doctor/comparison.h"
 #include "doctor/drawn.h"
+#include "doctor/filed.h"
 #include "doctor/report.h"
 #include "doctor/snapshot.h"
 
 #define BASE 0x10000000ul
 #define CONTENT_MOST 65536
 #define FORMAT_BYTES 16
-
-/* A file without a name, and a path that leads to it. */
-struct file {
-	int descriptor;
-	char path[64];
-};
-
-static struct file file_make(const void *bytes, size_t size)
-{
-	struct file file = { .descriptor = memfd_create("snapshot", MFD_CLOEXEC) };
-
-	assert_true(file.descriptor >= 0);
-	assert_int_equal(write(file.descriptor, bytes, size), size);
-	snprintf(file.path, sizeof(file.path), "/proc/self/fd/%d", file.descriptor);
-	return file;
-}
 
 /* For each block in use another, in turn. */
 static void kinds_draw(struct model *model)
@@ -125,9 +109,9 @@ static void content_fill(const char *path)
 	content_size = (size_t)size;
 }
 
-static struct file good_file(void)
+static struct filed good_file(void)
 {
-	struct file file = file_make("", 0);
+	struct filed file = filed_make("", 0);
 	char why[SNAPSHOT_WHY];
 	struct patient patient;
 
@@ -215,7 +199,7 @@ static void assert_same(const struct patient *left, const struct patient *right)
 
 static void test_round_trip(void **state)
 {
-	struct file file = good_file();
+	struct filed file = good_file();
 	struct patient saved, loaded;
 	char why[SNAPSHOT_WHY] = "";
 
@@ -233,7 +217,7 @@ static void test_round_trip(void **state)
 static void test_no_heap(void **state)
 {
 	struct patient saved = { .pid = 7, .name = "x", .outcome = GLIBC_ABSENT }, loaded;
-	struct file file = file_make("", 0);
+	struct filed file = filed_make("", 0);
 	char why[SNAPSHOT_WHY];
 
 	(void)state;
@@ -250,32 +234,21 @@ static void test_no_heap(void **state)
 
 /* --- what is refused --- */
 
-static void assert_refuses(const char *path, const char *reason)
-{
-	char why[SNAPSHOT_WHY] = "";
-	struct patient patient;
-
-	assert_false(snapshot_load(path, &patient, why));
-	if (!strstr(why, reason))
-		fail_msg("'%s' does not tell '%s'", why, reason);
-	patient_discharge(&patient);
-}
-
 static void assert_content_refused(const void *bytes, size_t size, const char *reason)
 {
-	struct file file = file_make(bytes, size);
+	struct filed file = filed_make(bytes, size);
 
-	assert_refuses(file.path, reason);
+	filed_refused(file.path, reason);
 	close(file.descriptor);
 }
 
 static void test_no_snapshot(void **state)
 {
 	(void)state;
-	assert_refuses("/nowhere/at/all", "No such file");
-	assert_refuses("/", "no regular file");
-	assert_refuses("/dev/zero", "no regular file");
-	assert_refuses("/proc/self/exe", "no snapshot");
+	filed_refused("/nowhere/at/all", "No such file");
+	filed_refused("/", "no regular file");
+	filed_refused("/dev/zero", "no regular file");
+	filed_refused("/proc/self/exe", "no snapshot");
 	assert_content_refused("", 0, "too early");
 	assert_content_refused("hello", 5, "no snapshot");
 	assert_content_refused("\x1f\x8b\x08 and then nonsense", 20, "it is damaged (unknown");
@@ -297,7 +270,7 @@ static void test_full_disk(void **state)
 
 static void test_cut_off(void **state)
 {
-	struct file file = good_file();
+	struct filed file = good_file();
 	off_t size = lseek(file.descriptor, 0, SEEK_END);
 
 	(void)state;
@@ -306,274 +279,17 @@ static void test_cut_off(void **state)
 		assert_content_refused(content, length, "");
 	while (size > FORMAT_BYTES) {
 		assert_int_equal(ftruncate(file.descriptor, --size), 0);
-		assert_refuses(file.path, "");
+		filed_refused(file.path, "");
 	}
 	content[content_size] = 0;
 	assert_content_refused(content, content_size + 1, "beyond its end");
 	close(file.descriptor);
 }
 
-/* --- claims --- */
-
-/* A file written by hand, number by number. */
-struct script {
-	uint8_t bytes[512];
-	size_t size;
-};
-
-static void script_number(struct script *script, uint64_t number)
-{
-	for (; number > 127; number >>= 7)
-		script->bytes[script->size++] = (uint8_t)(number | 128);
-	script->bytes[script->size++] = (uint8_t)number;
-}
-
-static void script_numbers(struct script *script, int count)
-{
-	while (count--)
-		script_number(script, 0);
-}
-
-/* All that comes before the regions: nothing of anything, but so many arenas. */
-static struct script script_begin(size_t arenas)
-{
-	struct script script = { .bytes = "cede-snapshot/4\n", .size = FORMAT_BYTES };
-
-	script_numbers(&script, 5 + 5 + 3);
-	script_numbers(&script, 12 + 2);
-	script_number(&script, arenas);
-	script_numbers(&script, 11 * (int)arenas);
-	script_numbers(&script, 2);
-	return script;
-}
-
-static void script_region(struct script *script, enum model_region_kind kind, uint64_t begin,
-                          uint64_t blocks)
-{
-	script_number(script, kind);
-	script_number(script, 0);
-	script_number(script, begin / MODEL_GRAIN);
-	script_number(script, blocks);
-}
-
-static void script_block(struct script *script, uint64_t bytes, unsigned state)
-{
-	script_number(script, bytes / MODEL_GRAIN << 3 | state);
-}
-
-static void assert_script_refused(const struct script *script, uint64_t size, const char *reason)
-{
-	struct file file = file_make(script->bytes, script->size);
-
-	if (size)
-		assert_int_equal(ftruncate(file.descriptor, (off_t)size), 0);
-	assert_refuses(file.path, reason);
-	close(file.descriptor);
-}
-
-/* A region of one block and one page: all that comes before what blocks hold. */
-static struct script script_of_region(uint64_t begin, uint64_t bytes, unsigned state, uint8_t page)
-{
-	struct script script = script_begin(1);
-
-	script_number(&script, 1);
-	script_region(&script, MODEL_BREAK, begin, 1);
-	script_block(&script, bytes, state);
-	script.bytes[script.size++] = page;
-	return script;
-}
-
-/* No bytes before a block's memory, no names; of a block in use that it is unknown. */
-static void script_kinds(struct script *script, unsigned state)
-{
-	script_numbers(script, 2);
-	if (state != MODEL_LIVE)
-		return;
-	script_number(script, 1);
-	script_number(script, KIND_UNKNOWN);
-}
-
-/* That nothing was looked for which is lost, and no samples. */
-static struct script script_of_block(uint64_t begin, uint64_t bytes, unsigned state, uint8_t page)
-{
-	struct script script = script_of_region(begin, bytes, state, page);
-
-	script_kinds(&script, state);
-	script_numbers(&script, 2);
-	return script;
-}
-
-/* Of a block in use what is lost of it: so many blocks are so. */
-static struct script script_of_marks(uint64_t blocks, unsigned mark)
-{
-	struct script script = script_of_region(BASE, 4096, MODEL_LIVE, MODEL_RESIDENT);
-
-	script_kinds(&script, MODEL_LIVE);
-	script_number(&script, 1);
-	script_number(&script, blocks);
-	script_number(&script, mark);
-	script_number(&script, 0);
-	return script;
-}
-
-static void test_small_script(void **state)
-{
-	struct script script = script_of_marks(1, LEAKS_INDIRECT);
-	struct file file = file_make(script.bytes, script.size);
-	struct patient patient;
-	char why[SNAPSHOT_WHY];
-
-	(void)state;
-	assert_true(snapshot_load(file.path, &patient, why));
-	assert_int_equal(patient.model.block_count, 1);
-	assert_true(patient.leaks_wanted);
-	assert_int_equal(patient.leaks.indirect.bytes, 4096);
-	assert_int_equal(patient.leaks.lost_bytes, 4096);
-	patient_discharge(&patient);
-	close(file.descriptor);
-}
-
-static void test_claims(void **state)
-{
-	struct script script;
-
-	(void)state;
-	/* More arenas, regions, blocks and pages than a file so small can hold. */
-	script = script_begin(0);
-	script.size -= 3;
-	script_number(&script, 1ul << 40);
-	assert_script_refused(&script, 0, "more than fits");
-	script = script_begin(0);
-	script_number(&script, 1ul << 40);
-	assert_script_refused(&script, 0, "more than fits");
-	script = script_begin(1);
-	script_number(&script, 1);
-	script_region(&script, MODEL_BREAK, BASE, 1ul << 40);
-	assert_script_refused(&script, 0, "more than fits");
-	script = script_of_block(BASE, 1ul << 55, MODEL_LIVE, 0);
-	assert_script_refused(&script, 0, "more than fits");
-	/* A file that is large enough, for a machine that is not. */
-	assert_script_refused(&script, 1ul << 40, "more memory than this machine has");
-	/* Arenas times regions. */
-	script = script_begin(40);
-	script_number(&script, 1ul << 26);
-	assert_script_refused(&script, 1ul << 40, "regions, 40 arenas");
-}
-
-static void test_damage(void **state)
-{
-	struct script script;
-
-	(void)state;
-	script = script_of_block(BASE, 0, MODEL_LIVE, 0);
-	assert_script_refused(&script, 0, "a block of 0 bytes");
-	script = script_of_block(1ul << 56, 4096, MODEL_LIVE, 0);
-	assert_script_refused(&script, 0, "a block of 4096 bytes");
-	script = script_of_block(BASE, 4096, MODEL_LIVE, 4);
-	assert_script_refused(&script, 0, "page 0 of a region is 4");
-	script = script_of_marks(1, LEAKS_MARKS);
-	assert_script_refused(&script, 0, "3, where at most 2");
-	script = script_of_marks(0, LEAKS_DEFINITE);
-	assert_script_refused(&script, 0, "a loss of no block");
-	/* The arena counts none. */
-	script = script_of_block(BASE, 4096, MODEL_BIN, 0);
-	assert_script_refused(&script, 0, "invariant 6");
-	script = script_begin(0);
-	script_number(&script, 1);
-	script_region(&script, MODEL_BREAK, BASE, 0);
-	assert_script_refused(&script, 0, "without a block");
-	script = script_begin(0);
-	memset(script.bytes + script.size, 0xff, 20);
-	script.size += 20;
-	assert_script_refused(&script, 0, "without an end");
-}
-
-/* A name of the table, behind the number of names. */
-static void script_name(struct script *script, enum kind_form form, const char *name)
-{
-	script_number(script, form);
-	script_number(script, strlen(name));
-	memcpy(script->bytes + script->size, name, strlen(name));
-	script->size += strlen(name);
-}
-
-static void test_damaged_kinds(void **state)
-{
-	const struct script region = script_of_region(BASE, 4096, MODEL_LIVE, 0);
-	struct script script = region;
-
-	(void)state;
-	/* The lead is farther than any. */
-	script_number(&script, 4097);
-	assert_script_refused(&script, 0, "4097, where at most 4096");
-	/* Names that are not in order, or of a form that has none. */
-	script = region;
-	script_number(&script, 0);
-	script_number(&script, 2);
-	script_name(&script, KIND_OBJECT, "b");
-	script_name(&script, KIND_OBJECT, "a");
-	assert_script_refused(&script, 0, "kind 1 of blocks is out of order");
-	script = region;
-	script_number(&script, 0);
-	script_number(&script, 1);
-	script_name(&script, KIND_TEXT, "a");
-	assert_script_refused(&script, 0, "kind 0 of blocks is out of order");
-	script = region;
-	script_number(&script, 0);
-	script_number(&script, KINDS_MOST + 1);
-	assert_script_refused(&script, 0, "16385, where at most 16384");
-	/* A kind that the table has not; of no block; of more than there are. */
-	script = region;
-	script_numbers(&script, 2);
-	script_number(&script, 1);
-	script_number(&script, KIND_PLAIN);
-	assert_script_refused(&script, 0, "5, where at most 4");
-	script = region;
-	script_numbers(&script, 4);
-	assert_script_refused(&script, 0, "a kind of no block");
-	script = region;
-	script_numbers(&script, 2);
-	script_number(&script, 2);
-	assert_script_refused(&script, 0, "2, where at most 1");
-	script = script_begin(1);
-	script_number(&script, 1);
-	script_region(&script, MODEL_BREAK, BASE, 2);
-	script_block(&script, 2048, MODEL_LIVE);
-	script_block(&script, 2048, MODEL_INTERNAL);
-	script.bytes[script.size++] = MODEL_ABSENT;
-	script_numbers(&script, 2);
-	script_number(&script, 2);
-	script_number(&script, KIND_ZEROS);
-	assert_script_refused(&script, 0, "a kind of more blocks");
-}
-
-static void test_damaged_samples(void **state)
-{
-	struct script block = script_of_block(BASE, 4096, MODEL_LIVE, 0), script;
-
-	(void)state;
-	block.size--;
-	script = block;
-	script_number(&script, 1ul << 40);
-	assert_script_refused(&script, 0, "more than fits");
-	script = block;
-	script_number(&script, 1);
-	script_number(&script, BASE);
-	script_number(&script, PATIENT_SAMPLE + 1);
-	assert_script_refused(&script, 0, "65, where at most 64");
-	script = block;
-	script_number(&script, 2);
-	script_number(&script, BASE);
-	script_number(&script, 0);
-	script_number(&script, BASE);
-	script_number(&script, 0);
-	assert_script_refused(&script, 0, "sample 1 is out of order");
-}
-
 /* What a file says of names must not steer a terminal. */
 static void test_escapes(void **state)
 {
-	struct file file = good_file(), forged;
+	struct filed file = good_file(), forged;
 	struct patient patient;
 	char why[SNAPSHOT_WHY];
 	uint8_t *name;
@@ -583,7 +299,7 @@ static void test_escapes(void **state)
 	name = memmem(content, content_size, "server", 6);
 	assert_non_null(name);
 	memcpy(name, "\033[2J\xff\n", 6);
-	forged = file_make(content, content_size);
+	forged = filed_make(content, content_size);
 	assert_true(snapshot_load(forged.path, &patient, why));
 	assert_string_equal(patient.name, "?[2J??");
 	patient_discharge(&patient);
@@ -658,7 +374,7 @@ static size_t mutate(uint8_t *bytes, size_t size)
 
 static void test_chance(void **state)
 {
-	struct file file = good_file();
+	struct filed file = good_file();
 	FILE *out = fopen("/dev/null", "w");
 	char why[SNAPSHOT_WHY];
 	struct patient good;
@@ -672,13 +388,13 @@ static void test_chance(void **state)
 		static uint8_t bytes[CONTENT_MOST + 64];
 		size_t size = content_size;
 		struct patient patient;
-		struct file mutant;
+		struct filed mutant;
 
 		srand(seed);
 		memcpy(bytes, content, size);
 		for (int i = rand() % 3 + 1; i--;)
 			size = mutate(bytes, size);
-		mutant = file_make(bytes, size);
+		mutant = filed_make(bytes, size);
 		if (snapshot_load(mutant.path, &patient, why)) {
 			patient_use(&patient, &good, out);
 			loaded++;
@@ -696,7 +412,7 @@ static void test_chance(void **state)
 /* A changed bit of the compressed file is found, or changes nothing. */
 static void test_bits(void **state)
 {
-	struct file file = good_file();
+	struct filed file = good_file();
 	off_t size = lseek(file.descriptor, 0, SEEK_END);
 	struct patient good, patient;
 	char why[SNAPSHOT_WHY];
@@ -726,11 +442,6 @@ int main(void)
 		cmocka_unit_test(test_no_snapshot),
 		cmocka_unit_test(test_full_disk),
 		cmocka_unit_test(test_cut_off),
-		cmocka_unit_test(test_small_script),
-		cmocka_unit_test(test_claims),
-		cmocka_unit_test(test_damage),
-		cmocka_unit_test(test_damaged_kinds),
-		cmocka_unit_test(test_damaged_samples),
 		cmocka_unit_test(test_escapes),
 		cmocka_unit_test(test_hindrance),
 		cmocka_unit_test(test_chance),
