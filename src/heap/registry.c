@@ -177,11 +177,9 @@ void registry_fork_child(void)
 	generation++;
 	lock_thread_begin();
 	arena_fork_child(r->thread.arena);
-	if (&r->thread == &thread_nobody)
-		r = NULL;
-	if (r != NULL && r != &shared) {
-		cache_fork_child(&r->thread);
+	/* A thread without a cache may have forked in the middle of a pass over the others'. */
+	cache_fork_child(&r->thread);
+	if (&r->thread != &thread_nobody && r != &shared)
 		lock_alive(r);
-	}
 	lock_fork_child(&registry_lock);
 }

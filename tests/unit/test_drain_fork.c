@@ -179,6 +179,34 @@ static void a_fork_when_all_are_shut_loses_none(void)
 	EXPECT(record->state == CACHE_DRAINED && thread_self->state == CACHE_DRAINED);
 }
 
+static void all_are_orphans(void)
+{
+	EXPECT(thread_self == &thread_nobody && record->state == CACHE_SHUT);
+	EXPECT(!cache_drain_idle(true) && record->state == CACHE_DRAINED && is_empty(record));
+	EXPECT(live_bytes() == live);
+}
+
+static void *fork_in_thread(void *unused)
+{
+	in_a_child(all_are_orphans);
+	return unused;
+}
+
+/* It never used the heap: the child is as whole as any. */
+static void a_fork_by_a_thread_without_a_record(void)
+{
+	pthread_t thread;
+
+	drain_start();
+	worker_does(fill);
+	at_barrier = hold_up;
+	fill();
+	worker_is_held_up(drain_all);
+	EXPECT(pthread_create(&thread, NULL, fork_in_thread, NULL) == 0);
+	EXPECT(pthread_join(thread, NULL) == 0);
+	worker_goes_on();
+}
+
 static void forks_inside_a_pass(void)
 {
 	in_a_child(come_again);
@@ -240,6 +268,7 @@ int main(int argc, char **argv)
 		child_test(an_orphan_is_emptied_by_one),
 		child_test(a_fork_when_it_is_shut_opens_it),
 		child_test(a_fork_when_all_are_shut_loses_none),
+		child_test(a_fork_by_a_thread_without_a_record),
 		child_test(a_fork_inside_a_pass_leaves_it_the_childs),
 		child_test(a_fork_when_it_was_emptied_opens_it),
 		child_test(a_fork_while_it_is_emptied_loses_little),
