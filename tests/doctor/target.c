@@ -297,9 +297,10 @@ static void waiting(const long *numbers)
 	char letter;
 
 	(void)numbers;
-	info_tell("waits");
-	if (vfork() == 0)
+	if (vfork() == 0) {
+		info_tell("waits");
 		_exit(read(0, &letter, 1) != 1);
+	}
 	step("went");
 }
 
