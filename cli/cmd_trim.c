@@ -48,10 +48,10 @@ static bool is_agreed(const struct job *job)
 	fprintf(stderr, "%s (%d): %s gives back %s (%" PRIu64 " bytes).\n", job->patient->name,
 	        job->patient->pid, job->what, amount(job->predicted_bytes).text,
 	        job->predicted_bytes);
-	if (job->patient->outcome == GLIBC_READ && threads > 1)
+	if (job->patient->outcome == READING_DONE && threads > 1)
 		fprintf(stderr, "One of its %zu threads is made to call it while the others wait, for some "
 		        "tenths of a second.\n", threads);
-	else if (job->patient->outcome == GLIBC_READ)
+	else if (job->patient->outcome == READING_DONE)
 		fputs("Its thread is made to call it, which takes some tenths of a second.\n", stderr);
 	fputs("Go on? [y/N] ", stderr);
 	return fgets(answer, sizeof(answer), stdin) && (*answer == 'y' || *answer == 'Y');
@@ -172,7 +172,7 @@ static int examined_trim(struct patient *patient, const struct waits *waits,
                          const struct trim_options *options)
 {
 	const struct allocator *allocator = &patient->allocator;
-	bool is_absent = patient->outcome == GLIBC_ABSENT;
+	bool is_absent = patient->outcome == READING_ABSENT;
 
 	if (allocator->is_malloc && !strcmp(allocator->name, "cede"))
 		return cede_trim(patient, options);

@@ -1,4 +1,4 @@
-#include "readers/glibc.h"
+#include "readers/reading.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -33,7 +33,7 @@ struct look {
 	struct cede_heap *cede;    /* NULL: the heap is glibc's */
 	struct glibc_state state;
 	struct contents contents;
-	struct glibc_report *report;
+	struct reading *reading;
 	enum glibc_found found;
 	bool for_good;             /* a second look would show the same */
 	bool in_malloc;            /* a thread would not leave what may be malloc */
@@ -194,7 +194,7 @@ static int process_copy(struct look *look, enum glibc_copied *copied)
 			*copied = words_copy(look);
 	}
 	if (!error && *copied == GLIBC_COPIED)
-		mappings_add(look->memory, look->model, &look->report->break_bytes);
+		mappings_add(look->memory, look->model, &look->reading->break_bytes);
 	return error;
 }
 
@@ -208,15 +208,15 @@ static int look_take(struct look *look, enum glibc_copied *copied)
 		return error;
 	look->for_good = look->stop.for_good;
 	error = process_copy(look, copied);
-	look->report->threads = look->stop.count;
-	look->report->locked_arenas = look->state.locked_arenas;
+	look->reading->threads = look->stop.count;
+	look->reading->locked_arenas = look->state.locked_arenas;
 	stop_end(&look->stop);
 	if (look->for_good)
 		return error;
-	look->report->stops++;
+	look->reading->stops++;
 	pause = now_microseconds() - begin;
-	if (pause > look->report->pause_microseconds)
-		look->report->pause_microseconds = pause;
+	if (pause > look->reading->pause_microseconds)
+		look->reading->pause_microseconds = pause;
 	return error;
 }
 
@@ -241,11 +241,11 @@ static int look_once(struct look *look, enum glibc_copied *result)
 	int error;
 
 	model_free(look->model);
-	*look->report->why = '\0';
-	look->report->break_bytes = 0;
+	*look->reading->why = '\0';
+	look->reading->break_bytes = 0;
 	look->state = (struct glibc_state){
 		.glibc = &look->glibc, .model = look->model, .window = look->state.window,
-		.why = look->report->why, .why_room = sizeof(look->report->why),
+		.why = look->reading->why, .why_room = sizeof(look->reading->why),
 	};
 	error = look_take(look, result);
 	if (!error && *result == GLIBC_COPIED)
@@ -253,80 +253,74 @@ static int look_once(struct look *look, enum glibc_copied *result)
 	return error;
 }
 
-static enum glibc_outcome outcome_of(struct look *look)
+static enum reading_outcome outcome_of(struct look *look)
 {
 	if (look->found == GLIBC_NO_HEAP)
-		return GLIBC_ABSENT;
-	look->report->version = look->glibc.version;
+		return READING_ABSENT;
+	look->reading->version = look->glibc.version;
 	if (look->found == GLIBC_UNKNOWN_LAYOUT) {
-		memcpy(look->report->why, look->glibc.why, sizeof(look->report->why));
-		return GLIBC_UNKNOWN;
+		memcpy(look->reading->why, look->glibc.why, sizeof(look->reading->why));
+		return READING_UNKNOWN;
 	}
 	look->model->audit.passed = true;
-	return GLIBC_READ;
+	return READING_DONE;
 }
 
-static enum glibc_outcome looks_take(struct look *look)
+static enum reading_outcome looks_take(struct look *look)
 {
-	char before[sizeof(look->report->why)] = "";
+	char before[sizeof(look->reading->why)] = "";
 	unsigned alike = 0, wait = WAIT_MICROSECONDS;
 
-	while (look->report->stops < STOPS_MOST) {
+	while (look->reading->stops < STOPS_MOST) {
 		enum glibc_copied result = GLIBC_COPIED;
 		struct window *window = look->state.window;
 		int error = look_once(look, &result);
 
 		if (look->cede)
 			cede_heap_free(look->cede);
-		look->report->error = error ? error : result == GLIBC_NO_MEMORY ? ENOMEM : 0;
+		look->reading->error = error ? error : result == GLIBC_NO_MEMORY ? ENOMEM : 0;
 		glibc_state_free(&look->state);
 		look->state.window = window;
-		if (look->report->error)
-			return GLIBC_FAILED;
+		if (look->reading->error)
+			return READING_FAILED;
 		if (result == GLIBC_COPIED)
 			return outcome_of(look);
 		if (look->for_good)
-			return GLIBC_CORRUPT;
+			return READING_CORRUPT;
 		alike = result == GLIBC_BROKEN && !look->in_malloc &&
-		        !strcmp(before, look->report->why) ? alike + 1 : 0;
+		        !strcmp(before, look->reading->why) ? alike + 1 : 0;
 		if (alike == ALIKE_ENOUGH)
-			return GLIBC_CORRUPT;
-		memcpy(before, look->report->why, sizeof(before));
+			return READING_CORRUPT;
+		memcpy(before, look->reading->why, sizeof(before));
 		usleep(wait);
 		wait = wait < WAIT_MICROSECONDS_MOST ? 2 * wait : wait;
 	}
-	return GLIBC_BUSY;
+	return READING_BUSY;
 }
 
-enum glibc_outcome glibc_read(struct memory *memory, struct model *model,
-                              struct glibc_report *report)
-{
-	return glibc_read_words(memory, NULL, model, NULL, report);
-}
-
-enum glibc_outcome glibc_read_words(struct memory *memory, const struct cede_descriptor *cede,
-                                    struct model *model, struct words *words,
-                                    struct glibc_report *report)
+enum reading_outcome reading_take(struct memory *memory, const struct cede_descriptor *cede,
+                                  struct model *model, struct words *words,
+                                  struct reading *reading)
 {
 	struct cede_heap heap = { .descriptor = cede };
-	struct look look = { .memory = memory, .model = model, .words = words, .report = report,
+	struct look look = { .memory = memory, .model = model, .words = words, .reading = reading,
 	                     .cede = cede ? &heap : NULL };
-	enum glibc_outcome outcome;
+	enum reading_outcome outcome;
 
-	*report = (struct glibc_report){ 0 };
+	*reading = (struct reading){ 0 };
 	look.state.window = malloc(sizeof(*look.state.window));
 	if (!look.state.window) {
-		report->error = ENOMEM;
-		return GLIBC_FAILED;
+		reading->error = ENOMEM;
+		return READING_FAILED;
 	}
 	look.contents = (struct contents){ .memory = memory, .window = look.state.window };
 	if (cede)
-		snprintf(report->cede, sizeof(report->cede), "%u.%u.%u", cede->library_version[0],
+		snprintf(reading->cede, sizeof(reading->cede), "%u.%u.%u", cede->library_version[0],
 		         cede->library_version[1], cede->library_version[2]);
 	outcome = looks_take(&look);
 	contents_free(&look.contents);
 	free(look.state.window);
-	if (outcome != GLIBC_READ && outcome != GLIBC_ABSENT)
-		snprintf(model->audit.text, sizeof(model->audit.text), "%s", report->why);
+	if (outcome != READING_DONE && outcome != READING_ABSENT)
+		snprintf(model->audit.text, sizeof(model->audit.text), "%s", reading->why);
 	return outcome;
 }

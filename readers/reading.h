@@ -5,11 +5,11 @@
  * which pages are resident, then runs on; its lists are followed afterwards.  It is
  * stopped again when a thread was inside malloc, or when lists and chunks do not
  * agree: a process with a single thread takes no lock.  Of a core there is one look,
- * whatever its threads were doing: what does not agree then is GLIBC_CORRUPT.  cede's heap
+ * whatever its threads were doing: what does not agree then is READING_CORRUPT.  cede's heap
  * is read the same way (cede_heap.h), though who is at work in it can be told.
  */
-#ifndef CEDE_READERS_GLIBC_H
-#define CEDE_READERS_GLIBC_H
+#ifndef CEDE_READERS_READING_H
+#define CEDE_READERS_READING_H
 
 #include <cede/descriptor.h>
 
@@ -17,18 +17,18 @@
 #include "model/words.h"
 #include "readers/memory.h"
 
-enum glibc_outcome {
-	GLIBC_READ,
-	GLIBC_ABSENT,           /* no glibc, or its heap was never used; mappings are filled in.
+enum reading_outcome {
+	READING_DONE,
+	READING_ABSENT,   /* no glibc, or its heap was never used; mappings are filled in.
 	                           Never of cede */
-	GLIBC_UNKNOWN,          /* a version whose layout is not known */
-	GLIBC_BUSY,             /* each time in the middle of a change */
-	GLIBC_CORRUPT,          /* each time the same disagreement: `why` says where */
-	GLIBC_FAILED            /* an errno: see stop_begin and memory_open */
+	READING_UNKNOWN,  /* a version whose layout is not known */
+	READING_BUSY,     /* each time in the middle of a change */
+	READING_CORRUPT,  /* each time the same disagreement: `why` says where */
+	READING_FAILED    /* an errno: see stop_begin and memory_open */
 };
 
-struct glibc_report {
-	int error;              /* of GLIBC_FAILED */
+struct reading {
+	int error;              /* of READING_FAILED */
 	unsigned version;       /* of glibc: 236 for 2.36, 0 when it does not tell */
 	char cede[16];          /* version of cede, "0.1.0"; "": on glibc's malloc */
 	size_t threads;
@@ -39,15 +39,14 @@ struct glibc_report {
 	char why[240];
 };
 
-/* Fills an empty model; `memory` is an open one of the process, and its mappings are
- * afterwards those of the last stop. */
-enum glibc_outcome glibc_read(struct memory *memory, struct model *model,
-                              struct glibc_report *report);
-
-/* The same, and what leads to the blocks: the process waits longer, by some half a
- * second for each GiB of memory that it uses.  With a descriptor the heap is cede's. */
-enum glibc_outcome glibc_read_words(struct memory *memory, const struct cede_descriptor *cede,
-                                    struct model *model, struct words *words,
-                                    struct glibc_report *report);
+/*
+ * Fills an empty model; `memory` is an open one of the process, and its mappings are
+ * afterwards those of the last stop.  With a descriptor the heap is cede's.  With `words`
+ * also what leads to the blocks: the process waits longer, by some half a second for each
+ * GiB of memory that it uses.
+ */
+enum reading_outcome reading_take(struct memory *memory, const struct cede_descriptor *cede,
+                                  struct model *model, struct words *words,
+                                  struct reading *reading);
 
 #endif

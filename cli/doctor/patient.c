@@ -51,7 +51,7 @@ int patient_fail(pid_t pid, int error)
 /* A core's threads cannot be let out of malloc. */
 static int corrupt_fail(const struct patient *patient)
 {
-	const struct glibc_report *reading = &patient->reading;
+	const struct reading *reading = &patient->reading;
 
 	if (!patient->memory.core)
 		return command_fail("the heap of %s is corrupted: %s; no verdict on its memory",
@@ -66,13 +66,13 @@ static int outcome_fail(const struct patient *patient)
 	const char *why = patient->reading.why;
 
 	switch (patient->outcome) {
-	case GLIBC_UNKNOWN:
+	case READING_UNKNOWN:
 		return command_fail("%s: %s; look for a newer cede", patient->what, why);
-	case GLIBC_BUSY:
+	case READING_BUSY:
 		return command_fail("%s was in the middle of changing its heap each of %u times; "
 		                    "try again (%s)", patient->what, patient->reading.stops,
 		                    *why ? why : "an arena was locked");
-	case GLIBC_CORRUPT:
+	case READING_CORRUPT:
 		return corrupt_fail(patient);
 	default:
 		if (patient->memory.core)
@@ -86,7 +86,7 @@ static int outcome_fail(const struct patient *patient)
 /* A break in use, by a program with glibc's malloc, that glibc has no arena for. */
 static bool is_arena_lost(const struct patient *patient, const struct memory *memory)
 {
-	return patient->outcome == GLIBC_ABSENT && !patient->allocator.name &&
+	return patient->outcome == READING_ABSENT && !patient->allocator.name &&
 	       allocator_is_glibc(memory) && patient->reading.break_bytes >= LOST_BYTES;
 }
 
@@ -147,12 +147,12 @@ static void heap_read(struct patient *patient, const struct cede_descriptor *ced
 {
 	struct words words = { 0 };
 
-	patient->outcome = glibc_read_words(&patient->memory, cede, &patient->model,
-	                                    leaks ? &words : NULL, &patient->reading);
-	patient->leaks_wanted = leaks && patient->outcome == GLIBC_READ;
+	patient->outcome = reading_take(&patient->memory, cede, &patient->model,
+	                                leaks ? &words : NULL, &patient->reading);
+	patient->leaks_wanted = leaks && patient->outcome == READING_DONE;
 	if (patient->leaks_wanted && (!leaks_find(&patient->model, &words, &patient->leaks) ||
 	    !patient_group(patient) || !leads_find(patient, &words))) {
-		patient->outcome = GLIBC_FAILED;
+		patient->outcome = READING_FAILED;
 		patient->reading.error = ENOMEM;
 	}
 	words_free(&words);
@@ -178,11 +178,11 @@ static int memory_examine(struct patient *patient, bool leaks)
 	patient_text_clean(patient->allocator.file);
 	patient_text_clean(patient->reading.why);
 	if (is_arena_lost(patient, memory)) {
-		patient->outcome = GLIBC_CORRUPT;
+		patient->outcome = READING_CORRUPT;
 		snprintf(patient->reading.why, sizeof(patient->reading.why),
 		         "its break is in use, but what glibc keeps of it cannot be found");
 	}
-	return patient->outcome == GLIBC_READ || patient->outcome == GLIBC_ABSENT ?
+	return patient->outcome == READING_DONE || patient->outcome == READING_ABSENT ?
 	       COMMAND_OK : outcome_fail(patient);
 }
 
@@ -255,7 +255,7 @@ void patient_judge(struct patient *patient, const struct verdict_limits *limits)
 	/* Its malloc may be one whose heap was not read. */
 	bool elsewhere = patient->allocator.is_malloc && !*patient->reading.cede;
 
-	verdict_reach(&patient->model, limits, patient->outcome == GLIBC_ABSENT || elsewhere,
+	verdict_reach(&patient->model, limits, patient->outcome == READING_ABSENT || elsewhere,
 	              &patient->verdict);
 	if (patient->leaks_wanted)
 		verdict_weigh_leaks(&patient->leaks, limits, &patient->verdict);

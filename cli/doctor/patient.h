@@ -10,7 +10,7 @@
 #include "doctor/verdict.h"
 #include "readers/allocator.h"
 #include "readers/core.h"
-#include "readers/glibc.h"
+#include "readers/reading.h"
 
 /* What a command was told to look at.  The texts are the caller's. */
 struct patient_source {
@@ -47,8 +47,8 @@ struct patient {
 	char name[64];                /* of the process, printable */
 	uint64_t started;             /* when, in clock ticks since the system's start */
 	uint64_t taken;               /* when it was read, in milliseconds since 1970 */
-	enum glibc_outcome outcome;   /* GLIBC_READ, or GLIBC_ABSENT: then no heap is there */
-	struct glibc_report reading;
+	enum reading_outcome outcome;   /* READING_DONE, or READING_ABSENT: then no heap is there */
+	struct reading reading;
 	struct allocator allocator;
 	char allocator_name[32];      /* what allocator.name points to, when loaded from a file */
 	struct model model;

@@ -85,7 +85,7 @@ static void signal_print(FILE *out, const struct patient *patient)
 
 void doctor_core_text(FILE *out, const struct patient *patient)
 {
-	const struct glibc_report *reading = &patient->reading;
+	const struct reading *reading = &patient->reading;
 	const struct core *core = patient->memory.core;
 
 	fprintf(out, "read from a core of %zu thread%s", reading->threads, plural(reading->threads));

@@ -20,7 +20,7 @@ static void address(cJSON *object, const char *name, uint64_t value)
 
 static void reading_add(cJSON *root, const struct patient *patient)
 {
-	const struct glibc_report *reading = &patient->reading;
+	const struct reading *reading = &patient->reading;
 	cJSON *object = cJSON_AddObjectToObject(root, "reading");
 	char version[16] = "";
 
@@ -174,7 +174,7 @@ int doctor_report_json(FILE *out, const struct patient *patient)
 		doctor_core_json(root, patient);
 	reading_add(root, patient);
 	resident_add(root, &verdict->account);
-	if (patient->outcome == GLIBC_READ) {
+	if (patient->outcome == READING_DONE) {
 		trim = cJSON_AddObjectToObject(root, "trim");
 		number(trim, "bytes", verdict->trim.bytes);
 		number(trim, "top_bytes", verdict->trim.top_bytes);

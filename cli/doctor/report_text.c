@@ -150,7 +150,7 @@ static void where_print(FILE *out, const struct patient *patient)
 	const struct account *account = &patient->verdict.account;
 
 	fputs("\nResident, MB\n", out);
-	if (patient->outcome == GLIBC_READ)
+	if (patient->outcome == READING_DONE)
 		heap_print(out, patient);
 	row(out, account->file_bytes, "files", "programs, libraries, mapped files");
 	row(out, account->stack_bytes, "stack", "of the first thread");
@@ -275,10 +275,10 @@ static void cures_print(FILE *out, const struct patient *patient)
 
 static void reading_print(FILE *out, const struct patient *patient)
 {
-	const struct glibc_report *reading = &patient->reading;
+	const struct reading *reading = &patient->reading;
 
 	fputc('\n', out);
-	if (patient->outcome == GLIBC_READ) {
+	if (patient->outcome == READING_DONE) {
 		if (*reading->cede)
 			fprintf(out, "cede %s, ", reading->cede);
 		if (reading->version)
@@ -298,7 +298,7 @@ int doctor_report_text(FILE *out, const struct patient *patient)
 {
 	verdict_print(out, patient);
 	where_print(out, patient);
-	if (patient->outcome == GLIBC_READ) {
+	if (patient->outcome == READING_DONE) {
 		free_print(out, patient);
 		doctor_pins_text(out, patient);
 		if (patient->leaks_wanted)

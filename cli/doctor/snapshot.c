@@ -28,14 +28,14 @@ _Static_assert(MODEL_STATES == 1 << STATE_BITS, "each value of the bits is a sta
 
 static void patient_pass(struct stream *stream, struct patient *patient)
 {
-	struct glibc_report *reading = &patient->reading;
+	struct reading *reading = &patient->reading;
 	struct allocator *allocator = &patient->allocator;
 
 	PASS_TO(stream, patient->pid, INT32_MAX);
 	stream_text(stream, patient->name, sizeof(patient->name));
 	PASS(stream, patient->started);
 	PASS_TO(stream, patient->taken, TIME_END - 1);
-	PASS_TO(stream, patient->outcome, GLIBC_ABSENT);
+	PASS_TO(stream, patient->outcome, READING_ABSENT);
 	PASS(stream, reading->version);
 	stream_text(stream, reading->cede, sizeof(reading->cede));
 	PASS(stream, reading->threads);

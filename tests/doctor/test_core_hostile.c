@@ -204,16 +204,16 @@ static bool core_look(void)
 		abort();
 	limit_set(SECONDS_MOST);
 	if (patient_take(patient, "doctor", NULL, &source, true) == COMMAND_OK) {
-		if (patient->outcome == GLIBC_READ && model_check(&patient->model) != 0)
+		if (patient->outcome == READING_DONE && model_check(&patient->model) != 0)
 			abort();
-		verdict_reach(&patient->model, &VERDICT_LIMITS, patient->outcome == GLIBC_ABSENT,
+		verdict_reach(&patient->model, &VERDICT_LIMITS, patient->outcome == READING_ABSENT,
 		              &patient->verdict);
 		if (patient->leaks_wanted)
 			verdict_weigh_leaks(&patient->leaks, &VERDICT_LIMITS, &patient->verdict);
 		if (doctor_report_text(nowhere, patient) != 0 ||
 		    doctor_report_json(nowhere, patient) != 0)
 			abort();
-		read = patient->outcome == GLIBC_READ;
+		read = patient->outcome == READING_DONE;
 	}
 	patient_discharge(patient);
 	limit_set(0);

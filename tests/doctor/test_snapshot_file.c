@@ -82,7 +82,7 @@ static void patient_draw(struct patient *patient)
 {
 	*patient = (struct patient){
 		.pid = 4711, .name = "server", .started = 123456, .taken = 1767225600000,
-		.outcome = GLIBC_READ,
+		.outcome = READING_DONE,
 		.reading = { .version = 236, .cede = "0.1.0", .threads = 4, .stops = 2, .pause_microseconds = 12345 },
 		.allocator = { .name = "jemalloc", .file = "/lib/libjemalloc.so", .is_malloc = true },
 	};
@@ -216,7 +216,7 @@ static void test_round_trip(void **state)
 /* A process without a heap of glibc's has mappings only. */
 static void test_no_heap(void **state)
 {
-	struct patient saved = { .pid = 7, .name = "x", .outcome = GLIBC_ABSENT }, loaded;
+	struct patient saved = { .pid = 7, .name = "x", .outcome = READING_ABSENT }, loaded;
 	struct filed file = filed_make("", 0);
 	char why[SNAPSHOT_WHY];
 
@@ -225,7 +225,7 @@ static void test_no_heap(void **state)
 	assert_true(snapshot_save(dup(file.descriptor), &saved, why));
 	assert_true(snapshot_load(file.path, &loaded, why));
 	assert_null(loaded.allocator.name);
-	assert_int_equal(loaded.outcome, GLIBC_ABSENT);
+	assert_int_equal(loaded.outcome, READING_ABSENT);
 	assert_int_equal(loaded.model.region_count, 0);
 	patient_discharge(&saved);
 	patient_discharge(&loaded);

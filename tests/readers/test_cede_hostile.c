@@ -20,7 +20,7 @@
 #include "doctor/leaks.h"
 #include "doctor/verdict.h"
 #include "readers/cede_stats.h"
-#include "readers/glibc.h"
+#include "readers/reading.h"
 #include "support/pattern.h"
 
 #define PAGES   16u  /* of a unit */
@@ -246,7 +246,7 @@ static void fits_together(const struct cede_stats *s)
 }
 
 /* What the doctor makes of it; of use after read_by. */
-static enum glibc_outcome outcome;
+static enum reading_outcome outcome;
 static struct model_totals totals;
 static uint64_t lost_bytes;
 static char why[240];
@@ -257,17 +257,17 @@ static void heap_read(const struct cede_target *target)
 	struct memory memory;
 	struct model model = { 0 };
 	struct words words = { 0 };
-	struct glibc_report report = { 0 };
+	struct reading done = { 0 };
 	struct verdict verdict;
 	struct leaks leaks;
 
 	lost_bytes = 0;
-	outcome = GLIBC_FAILED;
+	outcome = READING_FAILED;
 	if (without_heap || memory_open(&memory, target->memory.pid) != 0)
 		return;
-	outcome = glibc_read_words(&memory, &target->descriptor, &model, &words, &report);
-	memcpy(why, report.why, sizeof(why));
-	if (outcome == GLIBC_READ) {
+	outcome = reading_take(&memory, &target->descriptor, &model, &words, &done);
+	memcpy(why, done.why, sizeof(why));
+	if (outcome == READING_DONE) {
 		assert_int_equal(model_check(&model), 0);
 		model_totals(&model, &totals);
 		verdict_reach(&model, &VERDICT_LIMITS, false, &verdict);
@@ -336,7 +336,7 @@ static void test_a_sound_one_is_read(void **state)
 	assert_true(s->cached_bytes == 48 && s->caching_threads == 1);
 	assert_true(s->system_bytes == 3 * HEAP_SIZE + 2 * 65536 && s->purger == CEDE_PURGER_ASLEEP);
 	assert_string_equal(why, "");
-	assert_int_equal(outcome, GLIBC_READ);
+	assert_int_equal(outcome, READING_DONE);
 	assert_int_equal(totals.arena, s->system_bytes);
 	assert_int_equal(totals.fordblks, s->free_bytes);
 	/* Two free chunks, blocks of two slabs, two tops, a spare. */
@@ -349,7 +349,7 @@ static void test_a_sound_one_is_read(void **state)
 static void is_broken(const char *word)
 {
 	assert_true(read_by(rest));
-	assert_int_equal(outcome, GLIBC_CORRUPT);
+	assert_int_equal(outcome, READING_CORRUPT);
 	if (strstr(why, word) == NULL)
 		fail_msg("'%s' is not in: %s", word, why);
 }
@@ -411,13 +411,13 @@ static void test_locks(void **state)
 		begin();
 		*locks[i] = 1;
 		assert_true(read_by(rest));
-		assert_int_equal(outcome, i == 0 ? GLIBC_BUSY : GLIBC_READ);
+		assert_int_equal(outcome, i == 0 ? READING_BUSY : READING_DONE);
 	}
 	/* The caches of threads that have ended bear what they like. */
 	begin();
 	heap.threads[0].busy = heap.threads[1].lock = 1;
 	assert_true(read_by(rest));
-	assert_int_equal(outcome, GLIBC_READ);
+	assert_int_equal(outcome, READING_DONE);
 }
 
 /* What the purger holds is free. */
@@ -432,14 +432,14 @@ static void test_claims(void **state)
 		{ ((uint64_t)1 << 42) + 4096, 61440 }, { ((uint64_t)1 << 42) + 1024, 3072 } } };
 	assert_true(read_by(rest));
 	assert_string_equal(why, "");
-	assert_int_equal(outcome, GLIBC_READ);
+	assert_int_equal(outcome, READING_DONE);
 	assert_int_equal(totals.ordblks, 2 + 126 + 2 + 1);
 	/* The end of a top. */
 	begin();
 	chunks[0][TOP_AT][1] -= 4096;
 	heap.arenas[0].top_claimed = 4096;
 	assert_true(read_by(rest));
-	assert_int_equal(outcome, GLIBC_READ);
+	assert_int_equal(outcome, READING_DONE);
 	assert_int_equal(totals.fordblks, reading.stats.free_bytes);
 }
 
