@@ -77,19 +77,12 @@ struct chunk *alloc_split(struct arena *a, struct chunk *c, size_t have, size_t 
 	return c;
 }
 
-/* As many times `size` as a free chunk of `have` bytes has, to `most`. */
-static inline size_t run_size(size_t have, size_t size, size_t most)
-{
-	return most == size ? size : size_min(have, most) / size * size;
-}
-
 /* Takes a free chunk that is out of its bin. */
-static inline struct chunk *take_free(struct arena *a, struct chunk *c, size_t size, size_t most)
+static inline struct chunk *take_free(struct arena *a, struct chunk *c, size_t size)
 {
 	size_t have = chunk_size(c);
 	struct extent e = EXTENT_EMPTY;
 
-	size = run_size(have, size, most);
 	if (policy_is_default()) {
 		e = extent_take(a, c, have);
 		extent_hand_out(a, c, have, (uintptr_t)c + size, e);
@@ -115,7 +108,7 @@ static void check_unsorted(struct arena *a, struct chunk *head, struct chunk *c,
  * exactly.  A small request that finds the last remainder alone takes from it,
  * so that runs of small requests lie side by side.
  */
-static struct chunk *take_unsorted(struct arena *a, size_t size, size_t most)
+static struct chunk *take_unsorted(struct arena *a, size_t size)
 {
 	struct chunk *head = bin_head(a, UNSORTED), *c;
 
@@ -127,13 +120,13 @@ static struct chunk *take_unsorted(struct arena *a, size_t size, size_t most)
 		    have > size + MIN_CHUNK) {
 			head->bk = head->fd = head;
 			a->binned_bytes -= have;
-			return take_free(a, c, size, most);
+			return take_free(a, c, size);
 		}
 		head->bk = c->bk;
 		c->bk->fd = head;
 		if (have == size) {
 			a->binned_bytes -= have;
-			return take_free(a, c, size, most);
+			return take_free(a, c, size);
 		}
 		bin_insert(a, c, have);
 	}
@@ -141,7 +134,7 @@ static struct chunk *take_unsorted(struct arena *a, size_t size, size_t most)
 }
 
 /* The best fit among the binned chunks, or NULL. */
-static struct chunk *take_binned(struct arena *a, size_t size, size_t most)
+static struct chunk *take_binned(struct arena *a, size_t size)
 {
 	unsigned own = bin_of_size(size), bin = size_is_small(size) ? own + 1 : own;
 	struct chunk *c;
@@ -158,11 +151,11 @@ static struct chunk *take_binned(struct arena *a, size_t size, size_t most)
 			binmap_clear(a, bin);
 	}
 	bin_unlink(a, c);
-	return take_free(a, c, size, most);
+	return take_free(a, c, size);
 }
 
 /* No fast or small bin had it; the unsorted bin on, as often as it takes. */
-static NOINLINE struct chunk *alloc_general(struct arena *a, size_t size, size_t most)
+static NOINLINE struct chunk *alloc_general(struct arena *a, size_t size)
 {
 	struct chunk *c;
 
@@ -171,21 +164,21 @@ static NOINLINE struct chunk *alloc_general(struct arena *a, size_t size, size_t
 	if (!size_is_small(size) && a->have_fastchunks)
 		free_consolidate(a);
 	for (;;) {
-		if ((c = take_unsorted(a, size, most)) != NULL)
+		if ((c = take_unsorted(a, size)) != NULL)
 			return c;
-		if ((c = take_binned(a, size, most)) != NULL)
+		if ((c = take_binned(a, size)) != NULL)
 			return c;
 		if (unlikely(chunk_size(a->top) > a->system_bytes))
 			misuse("malloc", chunk_to_block(a->top), "corrupted top");
 		if (chunk_size(a->top) >= size + MIN_CHUNK)
-			return top_take(a, run_size(chunk_size(a->top) - MIN_CHUNK, size, most));
+			return top_take(a, size);
 		if (!a->have_fastchunks)
 			return grow_arena(a, size);
 		free_consolidate(a);
 	}
 }
 
-struct chunk *alloc_run(struct arena *a, size_t size, size_t most)
+struct chunk *alloc_chunk(struct arena *a, size_t size)
 {
 	struct chunk *c;
 
@@ -193,12 +186,7 @@ struct chunk *alloc_run(struct arena *a, size_t size, size_t most)
 		return c;
 	if (size_is_small(size) && (c = take_small(a, size)) != NULL)
 		return c;
-	return alloc_general(a, size, most);
-}
-
-struct chunk *alloc_chunk(struct arena *a, size_t size)
-{
-	return alloc_run(a, size, size);
+	return alloc_general(a, size);
 }
 
 /*

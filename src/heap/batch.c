@@ -1,10 +1,28 @@
 #include "heap/batch.h"
 
 #include "heap/audit.h"
+#include "heap/bins.h"
 #include "heap/heap.h"
 #include "heap/misuse.h"
 #include "heap/owner.h"
 #include "heap/purger.h"
+
+/*
+ * What a chunk was cut from follows it, or the top does: the best fit for the next ones,
+ * too.  The chunk grows by as many as there is room for, to `most` times `size`.
+ */
+static struct chunk *grow(struct arena *a, struct chunk *c, size_t size, unsigned most)
+{
+	struct chunk *next = chunk_next(c);
+	size_t room = chunk_size(next), more;
+
+	if (next == a->top)
+		room -= MIN_CHUNK;
+	else if (size_is_small(size) || chunk_inuse_at(next, room))
+		return c;
+	more = size_min(room / size, most - 1);
+	return more == 0 ? c : realloc_in_place(a, c, chunk_size(c) + more * size);
+}
 
 /* Cuts a chunk into blocks of `size`, its last the rest; returns how many. */
 static unsigned cut(struct arena *a, struct chunk *c, size_t size, void **blocks)
@@ -29,12 +47,12 @@ static unsigned chunks_from(struct arena *a, unsigned class, void **blocks, unsi
 	unsigned got = 0;
 
 	while (got < want) {
-		struct chunk *c = alloc_run(a, size, (want - got) * size);
+		struct chunk *c = alloc_chunk(a, size);
 
 		if (c == NULL)
 			break;
 		if (!chunk_is_mapped(c)) {
-			got += cut(a, c, size, blocks + got);
+			got += cut(a, grow(a, c, size, want - got), size, blocks + got);
 			continue;
 		}
 		/* The arena cannot grow just now: one such block, and none to keep. */

@@ -40,9 +40,6 @@ void fork_register(void);
 /* A chunk of `size` bytes (request_to_size), marked in use, or NULL. */
 struct chunk *alloc_chunk(struct arena *a, size_t size) MUST_USE;
 
-/* The same, and as many times `size` as come with it at once, to `most`, a multiple. */
-struct chunk *alloc_run(struct arena *a, size_t size, size_t most) MUST_USE;
-
 /* The same; only the first *stale bytes of its block may be other than zero. */
 struct chunk *alloc_chunk_zero(struct arena *a, size_t size, size_t *stale) MUST_USE;
 
