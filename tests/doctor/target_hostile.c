@@ -24,15 +24,26 @@ void hidden(const long *numbers)
 	step("hidden");
 }
 
+/* So many pages that look like a mapped block in the middle of others' memory. */
+static void looks_make(long count)
+{
+	enum { APART = 64, LOOKS = 48 };
+	size_t *words = mmap(NULL, (size_t)(count + 1) * APART * PAGE, PROT_READ | PROT_WRITE,
+	                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	for (long i = 0; i < count; i++)
+		words[((size_t)i * APART + 1) * PAGE / sizeof(*words) + 1] = LOOKS * PAGE | 2;
+}
+
 /*
- * Memory of others between mapped blocks: so many pages that begin as such a block does,
- * and so many more that look like one in the middle of theirs.
+ * Memory of others above, between and below mapped blocks: so many pages that begin as such
+ * a block does, and so many more looks on each side.
  */
 void impostor(const long *numbers)
 {
-	enum { APART = 64, LOOKS = 48 };
 	size_t *words;
 
+	looks_make(numbers[1]);
 	for (int i = 0; i < 5; i++)
 		take(500000 + 10000 * (size_t)i);
 	words = mmap(NULL, (size_t)numbers[0] * PAGE, PROT_READ | PROT_WRITE,
@@ -40,10 +51,7 @@ void impostor(const long *numbers)
 	words[1] = (size_t)numbers[0] * PAGE | 2;
 	for (int i = 0; i < 5; i++)
 		take(700000);
-	words = mmap(NULL, (size_t)(numbers[1] + 1) * APART * PAGE, PROT_READ | PROT_WRITE,
-	             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	for (long i = 0; i < numbers[1]; i++)
-		words[((size_t)i * APART + 1) * PAGE / sizeof(*words) + 1] = LOOKS * PAGE | 2;
+	looks_make(numbers[1]);
 	step("taken");
 }
 
