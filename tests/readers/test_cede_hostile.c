@@ -10,7 +10,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,215 +19,12 @@
 #include "doctor/leaks.h"
 #include "doctor/verdict.h"
 #include "readers/cede_stats.h"
+#include "readers/made_heap.h"
 #include "readers/reading.h"
 #include "support/pattern.h"
 
-#define PAGES   16u  /* of a unit */
-#define UNITS   32u
-#define CLASSES 4u
 #define ROUNDS  600
 #define HEAP_EACH 15  /* of so many rounds the heap is read in one, too */
-
-/* Memory of the heaps, where another arena's may lie; then of a cache, and a spare. */
-#define HEAP_MAX  ((uint64_t)64 << 20)
-#define HEAP_SIZE ((uint64_t)16384)
-#define MAIN_HEAP places
-#define SUB_HEAP  (places + HEAP_MAX)
-#define SLOTS     (places + 2 * HEAP_MAX)
-static uint64_t places;
-
-/* A heap made by hand: two arenas, two segments, two threads, a spare. */
-struct arena {
-	uint32_t lock, contiguous;
-	uint64_t lowest, fast[10], bins[254];
-	uint64_t top, system, dirty, claimed, top_claimed, next, waits, sleeps, slab_live, slab_units;
-	uint64_t slab_pages, binned, gone, segments, slab_peak, peak, refaulted, top_dirty[2];
-};
-
-struct record {
-	uint64_t bits, arena;
-	uint32_t size;
-	uint16_t blocks, free, claimed;
-	uint8_t units;
-};
-
-struct segment {
-	uint64_t arena;
-	uint16_t touched[UNITS];
-};
-
-struct thread {
-	uint64_t next, slots;
-	uint32_t id, busy, lock;
-	uint8_t caching, room[128];
-	uint64_t bins[CLASSES][4];
-};
-
-struct claim {
-	uint64_t arena, ranges[8][2];
-	uint32_t count;
-};
-
-static struct heap {
-	/* What describes slabs are whole pages. */
-	_Alignas(4096) struct record records[2 * UNITS];
-	_Alignas(4096) struct segment segments[2];
-	_Alignas(4096) uint16_t bins[2 * UNITS];
-	_Alignas(4096) uint64_t bits[2 * UNITS][512 / 8];
-	_Alignas(4096) struct arena arenas[2];
-	struct thread threads[2];
-	struct claim claim;
-	uint64_t first_thread, window[6], mapped[4], purge[9], spares[2], page_size, the_claim, retain_max;
-	uint64_t slots_bytes, spare_places[3], spare_ranges[2][2], settings[5], parts[2];
-	uint32_t policy, purger, sizes[CLASSES], spare_lock, spare_count;
-	uint8_t background;
-} heap = { .page_size = 1 }; /* in the data, not apart from the file */
-
-/* The chunks themselves, in both heaps alike: one in use, one free, one in use, the top. */
-static uint64_t (*chunks[2])[2];
-#define CHUNK 256u                          /* bytes of each */
-#define TOP_AT (3u * CHUNK / 16)
-
-static struct cede_descriptor descriptor = { .version = 1 };
-
-static uint64_t address(const void *of)
-{
-	return (uintptr_t)of;
-}
-
-/* The bins' headers lead to themselves but for the unsorted one, where the free chunk is. */
-static void arena_begin(unsigned i)
-{
-	struct arena *a = &heap.arenas[i];
-	uint64_t flag = i ? 4 : 0, header = address(a->bins) - 16, free = address(chunks[i]) + CHUNK;
-	uint64_t size = HEAP_SIZE - (i ? 64 : 0);
-
-	memset(chunks[i], 0, 4 * CHUNK);
-	for (unsigned k = 0; k < 3; k++)
-		chunks[i][k * CHUNK / 16][1] = CHUNK | flag | (k != 2);
-	chunks[i][2 * CHUNK / 16][0] = CHUNK;
-	chunks[i][CHUNK / 16 + 1][0] = chunks[i][CHUNK / 16 + 1][1] = header;
-	chunks[i][TOP_AT][1] = (size - 3 * CHUNK) | 1;
-	*a = (struct arena){
-		.top = address(chunks[i][TOP_AT]), .system = HEAP_SIZE, .binned = CHUNK, .contiguous = 1,
-		.segments = 1, .slab_units = 1, .slab_live = 1024, .slab_pages = 16, .lowest = MAIN_HEAP,
-	};
-	for (unsigned k = 0; k < 127; k++)
-		a->bins[2 * k] = a->bins[2 * k + 1] = header + 16ul * k;
-	a->bins[0] = a->bins[1] = free;
-}
-
-static void heap_begin(void)
-{
-	memset(&heap, 0, sizeof(heap));
-	heap.page_size = 4096;
-	heap.background = 1;
-	heap.purger = CEDE_PURGER_ASLEEP;
-	for (unsigned i = 0; i < 2; i++) {
-		arena_begin(i);
-		heap.bins[i * UNITS] = 64;
-		heap.records[i * UNITS] = (struct record){
-			.bits = address(heap.bits[i * UNITS]), .arena = address(&heap.arenas[i]),
-			.size = 1024, .blocks = 64, .free = 63, .units = 1
-		};
-		heap.bits[i * UNITS][0] = ~(uint64_t)1;
-		heap.segments[i].touched[0] = 0xffff;
-		heap.segments[i].arena = address(&heap.arenas[i]);
-		heap.threads[i].caching = 1;
-		heap.threads[i].id = 1 + i;
-	}
-	((uint64_t *)SUB_HEAP)[0] = address(&heap.arenas[1]);
-	((uint64_t *)SUB_HEAP)[1] = 0;
-	((uint64_t *)SUB_HEAP)[2] = HEAP_SIZE;
-	heap.arenas[0].next = address(&heap.arenas[1]);
-	heap.first_thread = address(&heap.threads[0]);
-	heap.threads[0].next = address(&heap.threads[1]);
-	for (uint32_t c = 0; c < CLASSES; c++)
-		heap.sizes[c] = 16 * (c + 1);
-	heap.window[0] = (uint64_t)1 << 42;
-	heap.window[1] = 2 * UNITS * PAGES * 4096 / 16;
-	heap.window[2] = address(heap.bins);
-	heap.window[3] = address(heap.records);
-	heap.window[4] = address(heap.bits);
-	heap.window[5] = address(heap.segments);
-	/* One block is cached: the only one in use of the first slab. */
-	heap.threads[1].slots = SLOTS;
-	heap.threads[1].bins[2][0] = SLOTS + 8;
-	heap.threads[1].bins[2][3] = SLOTS;
-	*(uint64_t *)SLOTS = heap.window[0];
-	heap.slots_bytes = HEAP_SIZE;
-	heap.the_claim = address(&heap.claim);
-	heap.spare_places[0] = address(&heap.spare_lock);
-	heap.spare_places[1] = address(&heap.spare_count);
-	heap.spare_places[2] = address(heap.spare_ranges);
-	heap.spare_count = 1;
-	heap.spare_ranges[0][0] = SLOTS + HEAP_SIZE;
-	heap.spare_ranges[0][1] = heap.spares[0] = HEAP_SIZE;
-	heap.settings[4] = 1;
-}
-
-static void descriptor_begin(void)
-{
-	descriptor = (struct cede_descriptor){
-		.magic = CEDE_DESCRIPTOR_MAGIC, .version = CEDE_DESCRIPTOR_VERSION,
-		.size = sizeof(descriptor), .policy = address(&heap.policy),
-		.page_size = address(&heap.page_size), .main_arena = address(&heap.arenas[0]),
-		.arena_size = sizeof(struct arena), .arena_top = offsetof(struct arena, top),
-		.arena_system_bytes = offsetof(struct arena, system),
-		.arena_dirty_bytes = offsetof(struct arena, dirty),
-		.arena_claimed_bytes = offsetof(struct arena, claimed),
-		.arena_top_claimed = offsetof(struct arena, top_claimed),
-		.arena_next = offsetof(struct arena, next),
-		.mapped = address(heap.mapped), .purge_counts = address(heap.purge),
-		.arena_lock_waits = offsetof(struct arena, waits),
-		.arena_lock_sleeps = offsetof(struct arena, sleeps),
-		.arena_slab_live = offsetof(struct arena, slab_live),
-		.arena_slab_units = offsetof(struct arena, slab_units),
-		.arena_slab_pages = offsetof(struct arena, slab_pages),
-		.unit_size = PAGES * 4096, .window = address(heap.window),
-		.record_size = sizeof(struct record), .record_bits = offsetof(struct record, bits),
-		.record_block_size = offsetof(struct record, size),
-		.record_blocks = offsetof(struct record, blocks),
-		.record_units = offsetof(struct record, units),
-		.record_free = offsetof(struct record, free),
-		.record_claimed = offsetof(struct record, claimed),
-		.arena_binned = offsetof(struct arena, binned), .arena_gone = offsetof(struct arena, gone),
-		.segment_size = sizeof(struct segment), .segment_units = UNITS,
-		.segment_touched = offsetof(struct segment, touched),
-		.arena_segments = offsetof(struct arena, segments),
-		.arena_slab_peak = offsetof(struct arena, slab_peak),
-		.arena_peak = offsetof(struct arena, peak),
-		.arena_top_dirty = offsetof(struct arena, top_dirty),
-		.arena_refaulted = offsetof(struct arena, refaulted),
-		.background = address(&heap.background), .purger = address(&heap.purger),
-		.spares = address(heap.spares), .threads = address(&heap.first_thread),
-		.thread_next = offsetof(struct thread, next), .thread_bins = offsetof(struct thread, bins),
-		.classes = CLASSES, .class_sizes = address(heap.sizes),
-		.retain_max = address(&heap.retain_max),
-		.arena_lock = offsetof(struct arena, lock), .arena_fastbins = offsetof(struct arena, fast),
-		.arena_bins = offsetof(struct arena, bins),
-		.arena_contiguous = offsetof(struct arena, contiguous),
-		.arena_lowest = offsetof(struct arena, lowest), .heap_header = 64,
-		.record_arena = offsetof(struct record, arena),
-		.segment_arena = offsetof(struct segment, arena),
-		.thread_id = offsetof(struct thread, id), .thread_busy = offsetof(struct thread, busy),
-		.thread_caching = offsetof(struct thread, caching),
-		.thread_lock = offsetof(struct thread, lock),
-		.thread_slots = offsetof(struct thread, slots), .claim_size = sizeof(struct claim),
-		.claim_arena = offsetof(struct claim, arena), .claim_count = offsetof(struct claim, count),
-		.claim_ranges = offsetof(struct claim, ranges), .setting_mmap_threshold = 8,
-		.setting_top_pad = 16, .setting_arena_max = 24, .setting_dynamic = 32,
-		.settings = address(heap.settings), .claim = address(&heap.the_claim),
-		.slots_bytes = address(&heap.slots_bytes), .spare_places = address(heap.spare_places),
-		.window_parts = address(heap.parts),
-	};
-}
-
-static void begin(void)
-{
-	heap_begin();
-	descriptor_begin();
-}
 
 /* ---- reading it ---- */
 
@@ -327,7 +123,7 @@ static void test_a_sound_one_is_read(void **state)
 	const struct cede_stats *s = &reading.stats;
 
 	(void)state;
-	begin();
+	made_heap_begin();
 	assert_true(read_by(rest));
 	assert_false(reading.while_it_ran);
 	assert_true(s->arenas == 2 && s->slab_live_bytes == 2048 && s->slab_free_blocks == 126);
@@ -358,45 +154,45 @@ static void is_broken(const char *word)
 static void test_heaps_that_cannot_be(void **state)
 {
 	(void)state;
-	begin();
+	made_heap_begin();
 	heap.arenas[0].binned += 16;
 	is_broken("has 272 bytes in its bins, of which 256 were found");
-	begin();
+	made_heap_begin();
 	chunks[0][CHUNK / 16][1] += 32;
 	is_broken("no block can be at");
-	begin();
+	made_heap_begin();
 	heap.policy = CEDE_POLICY_CLASSIC;
 	heap.arenas[1].bins[0] += 16;
 	is_broken("leads to");
-	begin();
+	made_heap_begin();
 	heap.bits[UNITS][0] |= 1;
 	is_broken("has 63 free blocks, of which 64 were found");
-	begin();
+	made_heap_begin();
 	heap.arenas[1].slab_live += 16;
 	is_broken("of slabs, but");
-	begin();
+	made_heap_begin();
 	heap.records[0].arena = address(&heap);
 	is_broken("of no arena");
-	begin();
+	made_heap_begin();
 	*(uint64_t *)SLOTS += 16;
 	is_broken("where no block is that could be in it");
-	begin();
+	made_heap_begin();
 	heap.threads[1].bins[2][0] += 8;
 	((uint64_t *)SLOTS)[1] = ((uint64_t *)SLOTS)[0];
 	is_broken("where no block is that could be in it");
-	begin();
+	made_heap_begin();
 	heap.threads[0].slots = SLOTS;
 	is_broken("do not fit together");
-	begin();
+	made_heap_begin();
 	heap.spare_ranges[0][0]++;
 	is_broken("no part of a heap can be from");
-	begin();
+	made_heap_begin();
 	heap.spares[0] += 4096;
 	is_broken("mapped blocks left 20480 bytes, of which 16384 were found");
-	begin();
+	made_heap_begin();
 	heap.mapped[0] = 1;
 	is_broken("1 mapped blocks");
-	begin();
+	made_heap_begin();
 	heap.claim.count = UINT32_MAX;
 	is_broken("cannot be read");
 }
@@ -408,13 +204,13 @@ static void test_locks(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(locks) / sizeof(*locks); i++) {
-		begin();
+		made_heap_begin();
 		*locks[i] = 1;
 		assert_true(read_by(rest));
 		assert_int_equal(outcome, i == 0 ? READING_BUSY : READING_DONE);
 	}
 	/* The caches of threads that have ended bear what they like. */
-	begin();
+	made_heap_begin();
 	heap.threads[0].busy = heap.threads[1].lock = 1;
 	assert_true(read_by(rest));
 	assert_int_equal(outcome, READING_DONE);
@@ -424,7 +220,7 @@ static void test_locks(void **state)
 static void test_claims(void **state)
 {
 	(void)state;
-	begin();
+	made_heap_begin();
 	heap.bits[0][0] = 0;
 	heap.records[0].free = 0;
 	heap.records[0].claimed = 63;
@@ -435,7 +231,7 @@ static void test_claims(void **state)
 	assert_int_equal(outcome, READING_DONE);
 	assert_int_equal(totals.ordblks, 2 + 126 + 2 + 1);
 	/* The end of a top. */
-	begin();
+	made_heap_begin();
 	chunks[0][TOP_AT][1] -= 4096;
 	heap.arenas[0].top_claimed = 4096;
 	assert_true(read_by(rest));
@@ -448,13 +244,13 @@ static void test_claims(void **state)
 static void test_versions(void **state)
 {
 	(void)state;
-	begin();
+	made_heap_begin();
 	descriptor.version = 7;
 	is_refused("another version of cede than this command reads (descriptor 7");
-	begin();
+	made_heap_begin();
 	descriptor.size = 16;
 	is_refused("another version");
-	begin();
+	made_heap_begin();
 	heap.arenas[0].top = 0;
 	is_refused("has not used its heap yet");
 }
@@ -482,7 +278,7 @@ static void test_sizes_that_lead_out(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++) {
-		begin();
+		made_heap_begin();
 		*ends[i].offset = ends[i].end - 4;
 		is_refused("makes no sense");
 	}
@@ -490,18 +286,18 @@ static void test_sizes_that_lead_out(void **state)
 		static const uint32_t lies[] = { 1u << 20, UINT32_MAX, UINT32_MAX - 7 };
 
 		for (size_t k = 0; k < sizeof(lies) / sizeof(*lies); k++) {
-			begin();
+			made_heap_begin();
 			*offsets[i] = lies[k];
 			is_refused("makes no sense");
 		}
 	}
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
-		begin();
+		made_heap_begin();
 		*sizes[i] = UINT32_MAX;
 		is_refused("makes no sense");
 	}
 	for (uint32_t units = 0; units < 2; units++) {
-		begin();
+		made_heap_begin();
 		descriptor.segment_units = 0;
 		descriptor.unit_size = units * 65536;
 		is_refused("makes no sense");
@@ -511,13 +307,13 @@ static void test_sizes_that_lead_out(void **state)
 static void test_lists_that_lead_back(void **state)
 {
 	(void)state;
-	begin();
+	made_heap_begin();
 	heap.arenas[1].next = address(&heap.arenas[0]);
 	is_refused("makes no sense");
-	begin();
+	made_heap_begin();
 	heap.threads[1].next = address(&heap.threads[1]);
 	is_refused("makes no sense");
-	begin();
+	made_heap_begin();
 	descriptor.thread_next = offsetof(struct thread, bins[2][1]) & ~7u;
 	heap.threads[0].bins[2][1] = address(&heap.threads[0]);
 	is_refused("makes no sense");
@@ -537,7 +333,7 @@ static void test_pointers_to_nowhere(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(pointers) / sizeof(*pointers); i++) {
 		for (size_t k = 0; k < sizeof(lies) / sizeof(*lies); k++) {
-			begin();
+			made_heap_begin();
 			*pointers[i] = lies[k];
 			is_refused("makes no sense");
 		}
@@ -550,7 +346,7 @@ static void test_slabs_that_cannot_be(void **state)
 
 	(void)state;
 	for (int i = 0; i < 6; i++) {
-		begin();
+		made_heap_begin();
 		record->units = i == 0 ? 0 : i == 1 ? 255 : 1;
 		record->size = i == 2 ? 0 : i == 3 ? UINT32_MAX : 1024;
 		record->blocks = i == 4 ? UINT16_MAX : 64;
@@ -558,15 +354,15 @@ static void test_slabs_that_cannot_be(void **state)
 		assert_true(read_by(rest) && reading.while_it_ran);
 	}
 	/* Of blocks without number, the bits are in the record, which is too small. */
-	begin();
+	made_heap_begin();
 	record->size = 1;
 	record->blocks = UINT16_MAX;
 	record->bits = address(record) + 8;
 	(void)read_by(rest);
-	begin();
+	made_heap_begin();
 	heap.window[1] = UINT64_MAX;
 	is_refused("makes no sense");
-	begin();
+	made_heap_begin();
 	heap.window[1] = (uint64_t)1 << 36;
 	is_refused("makes no sense");
 }
@@ -574,16 +370,16 @@ static void test_slabs_that_cannot_be(void **state)
 static void test_counts_beyond_all_bounds(void **state)
 {
 	(void)state;
-	begin();
+	made_heap_begin();
 	heap.arenas[0].binned = heap.arenas[1].system = UINT64_MAX / 2;
 	heap.arenas[0].slab_live = heap.arenas[1].slab_pages = heap.spares[0] = UINT64_MAX - 5;
 	heap.arenas[0].top_dirty[1] = UINT64_MAX;
 	heap.mapped[1] = UINT64_MAX / 3;
 	assert_true(read_by(rest));
-	begin();
+	made_heap_begin();
 	heap.policy = 2;
 	is_refused("makes no sense");
-	begin();
+	made_heap_begin();
 	heap.purger = 4;
 	is_refused("makes no sense");
 }
@@ -624,7 +420,7 @@ static void test_random_memory(void **state)
 	for (uint64_t seed = 0; seed < ROUNDS; seed++) {
 		rng.state = seed;
 		without_heap = seed % HEAP_EACH != 0;
-		begin();
+		made_heap_begin();
 		/* The magic text and the version stay. */
 		if (seed % 3 == 0)
 			scatter(&descriptor.page_size, sizeof(descriptor) - offsetof(struct cede_descriptor, page_size), 1);
@@ -644,7 +440,7 @@ static void *scatter_for_ever(void *arg)
 	(void)arg;
 	for (;;) {
 		scatter(&heap, sizeof(heap), 3);
-		heap_begin();
+		made_heap_fill();
 	}
 	return NULL;
 }
@@ -663,24 +459,9 @@ static void test_memory_that_changes(void **state)
 	(void)state;
 	for (int i = 0; i < 40; i++) {
 		without_heap = i % HEAP_EACH != 0;
-		begin();
+		made_heap_begin();
 		(void)read_by(churn);
 	}
-}
-
-/* Wherever the sanitizers let them be, apart from one another. */
-static bool places_take(void)
-{
-	void *room = mmap(NULL, 4 * HEAP_MAX, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (room == MAP_FAILED)
-		return false;
-	places = (address(room) + HEAP_MAX - 1) & -HEAP_MAX;
-	chunks[0] = (uint64_t (*)[2])MAIN_HEAP;
-	chunks[1] = (uint64_t (*)[2])(SUB_HEAP + 64);
-	return mprotect((void *)MAIN_HEAP, HEAP_SIZE, PROT_READ | PROT_WRITE) == 0 &&
-	       mprotect((void *)SUB_HEAP, HEAP_SIZE, PROT_READ | PROT_WRITE) == 0 &&
-	       mprotect((void *)SLOTS, 2 * HEAP_SIZE, PROT_READ | PROT_WRITE) == 0;
 }
 
 int main(void)
@@ -700,7 +481,7 @@ int main(void)
 		cmocka_unit_test(test_memory_that_changes),
 	};
 
-	if (!places_take())
+	if (!made_heap_take())
 		return errno;
 	return cmocka_run_group_tests_name("cede_hostile", tests, NULL, NULL);
 }
