@@ -1,13 +1,12 @@
 /*
- * heap/purger: when its thread is made, what it gives back, what stands in for it,
- * and what a fork leaves of it.
+ * heap/purger: when its thread is made, what it gives back, what stands in for it.
+ * What a fork leaves of it is in test_purger_fork.c.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 
 #include <cmocka.h>
 
@@ -18,47 +17,7 @@
 #include "heap/giving.h"
 #include "heap/purger.h"
 #include "heap/slab_claim.h"
-#include "support/child.h"
-#include "support/process.h"
-#include "support/scripted_os.h"
-
-#define KIB ((size_t)1 << 10)
-#define MIB ((size_t)1 << 20)
-
-static struct arena *a;
-
-static void use_and_free(size_t bytes)
-{
-	char *block = cede_malloc(bytes);
-
-	EXPECT(block != NULL);
-	cede_free(memset(block, 0x33, bytes));
-}
-
-static size_t resident_of_heap(void)
-{
-	size_t size = align_up((uintptr_t)(script_break() - a->lowest), os_page_size);
-
-	return os_resident(a->lowest, size);
-}
-
-static enum purger_state wait_for(enum purger_state state)
-{
-	for (int ms = 0; purger_now() != state && ms < 5000; ms += 10)
-		process_sleep_ms(10);
-	return purger_now();
-}
-
-/* In the end: how soon is measured by integration/purger. */
-static bool all_gone(void)
-{
-	for (unsigned waited = 0; waited < 5000; waited += 20) {
-		if (resident_of_heap() <= 16 * KIB)
-			return true;
-		process_sleep_ms(20);
-	}
-	return false;
-}
+#include "support/purging.h"
 
 static void no_thread_below_a_mebibyte(void)
 {
@@ -450,131 +409,6 @@ static void memory_that_was_locked_goes_at_once_on_request(void)
 	EXPECT(cede_release(0) >= 16 * MIB - 4096 && resident_of_heap() <= 256 * KIB);
 }
 
-static void in_the_child(void)
-{
-	EXPECT(purger_now() == PURGER_NONE);
-	EXPECT(process_threads(NULL, 0) == 1);
-	use_and_free(16 * MIB);
-	EXPECT(purger_now() == PURGER_AWAKE && process_threads(NULL, 0) == 2);
-	EXPECT(all_gone());
-	EXPECT(wait_for(PURGER_ASLEEP) == PURGER_ASLEEP);
-	audit_arena(a);
-}
-
-/* The thread stays in the parent; the child makes its own when it needs one. */
-static void a_forked_child_makes_its_own(void)
-{
-	for (int asleep = 0; asleep < 2; asleep++) {
-		int status;
-		pid_t child;
-
-		a = script_heap(POLICY_DEFAULT);
-		use_and_free(16 * MIB);
-		if (asleep)
-			EXPECT(wait_for(PURGER_ASLEEP) == PURGER_ASLEEP);
-		child = fork();
-		if (child == 0) {
-			alarm(20);
-			in_the_child();
-			_exit(0);
-		}
-		EXPECT(waitpid(child, &status, 0) == child && status == 0);
-		EXPECT(all_gone());
-		EXPECT(wait_for(PURGER_ASLEEP) == PURGER_ASLEEP);
-	}
-}
-
-/* Absence is inherited: what forbade the thread forbids it in the child. */
-static void a_child_of_the_absent_has_none_either(void)
-{
-	int status;
-	pid_t child;
-
-	a = script_heap(POLICY_DEFAULT);
-	script_fail_from(OS_THREAD, 1);
-	use_and_free(4 * MIB);
-	child = fork();
-	if (child == 0) {
-		use_and_free(4 * MIB);
-		EXPECT(purger_now() == PURGER_ABSENT && script_calls(OS_THREAD) == 1);
-		_exit(0);
-	}
-	EXPECT(waitpid(child, &status, 0) == child && status == 0);
-}
-
-/* ---- a fork in a signal handler that interrupted an operation ---- */
-
-static bool in_discard, holder_is_in; /* atomic */
-
-static void wait_for_the_holder(const struct os_range *ranges, unsigned count)
-{
-	(void)ranges;
-	(void)count;
-	__atomic_store_n(&in_discard, true, __ATOMIC_RELEASE);
-	while (!__atomic_load_n(&holder_is_in, __ATOMIC_ACQUIRE))
-		os_yield();
-}
-
-/*
- * The purger holds the purge lock and will want the arena's, to put back what it
- * took.  The thread that forks has the arena's: it must not wait for the other.
- */
-static void a_fork_inside_an_operation_does_not_hang(void)
-{
-	int status;
-	pid_t child;
-
-	alarm(5);
-	a = script_heap(POLICY_DEFAULT);
-	script_discarding = wait_for_the_holder;
-	use_and_free(16 * MIB);
-	while (!__atomic_load_n(&in_discard, __ATOMIC_ACQUIRE))
-		os_yield();
-	lock_acquire(&a->lock);
-	__atomic_store_n(&holder_is_in, true, __ATOMIC_RELEASE);
-	child = fork();
-	if (child == 0) {
-		script_discarding = NULL;
-		lock_release(&a->lock);
-		for (int i = 0; i < 4; i++)
-			use_and_free(64 * MIB);
-		/* What was taken aside in the parent is put back here too. */
-		(void)cede_release(0);
-		EXPECT(a->claimed_bytes == 0 && a->top_claimed == 0);
-		audit_arena(a);
-		_exit(0);
-	}
-	lock_release(&a->lock);
-	EXPECT(waitpid(child, &status, 0) == child && status == 0);
-	EXPECT(all_gone());
-}
-
-/* The end of the top is away, and nobody in the child is there to return it: small
- * blocks would be mapped one by one. */
-static void a_child_grows_whatever_was_taken_aside(void)
-{
-	int status;
-	pid_t child;
-
-	a = script_heap(POLICY_DEFAULT);
-	script_discarding = wait_for_the_holder;
-	use_and_free(16 * MIB);
-	while (!__atomic_load_n(&in_discard, __ATOMIC_ACQUIRE))
-		os_yield();
-	child = fork();
-	if (child == 0) {
-		script_reset();
-		for (int i = 0; i < 20000; i++)
-			EXPECT(cede_malloc(1000) != NULL);
-		EXPECT(script_calls(OS_MAP) < 10);
-		audit_arena(a);
-		_exit(0);
-	}
-	__atomic_store_n(&holder_is_in, true, __ATOMIC_RELEASE);
-	EXPECT(waitpid(child, &status, 0) == child && status == 0);
-	EXPECT(all_gone());
-}
-
 static void a_release_is_bounded(void)
 {
 	static const size_t max[] = { 1, 4095, 4096, 10000, 300 * KIB, MIB, 9 * MIB };
@@ -628,10 +462,6 @@ int main(void)
 		child_test(locked_memory_lets_it_sleep),
 		child_test(memory_that_was_locked_goes_later),
 		child_test(memory_that_was_locked_goes_at_once_on_request),
-		child_test(a_forked_child_makes_its_own),
-		child_test(a_child_of_the_absent_has_none_either),
-		child_test(a_fork_inside_an_operation_does_not_hang),
-		child_test(a_child_grows_whatever_was_taken_aside),
 		child_test(a_release_is_bounded),
 	};
 
