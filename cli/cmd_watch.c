@@ -54,7 +54,7 @@ static const char watch_about[] =
 static int64_t interval_of(const struct watch *watch)
 {
 	const struct course *course = &watch->course;
-	int64_t pause = (int64_t)course->look.pause_microseconds / 1000 * PAUSE_SHARE;
+	int64_t pause = ((int64_t)course->look.pause_microseconds * PAUSE_SHARE + 999) / 1000;
 	int64_t interval = course->look_took * WORK_SHARE;
 
 	if (watch->options->seconds > 0)

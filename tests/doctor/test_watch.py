@@ -367,7 +367,7 @@ class Lines(support.Case):
             result = watch("--json", "--count", 2, target.pid)
         first, second = (json.loads(line) for line in result.stdout.splitlines())
         self.assertGreaterEqual(second["seconds"] - first["seconds"],
-                                max(2, 99e-6 * first["pause_microseconds"]))
+                                max(2, 100e-6 * first["pause_microseconds"]))
 
     def test_errors(self):
         result = watch("--plain", 1 << 30)
