@@ -229,52 +229,69 @@ static void settle(struct arena *a, struct slab *s)
 	segment_queue(a, (size_t)(s - window.slabs), s->units);
 }
 
+/* The bits of [i, to) within i's word; *next: where the next word begins, or to. */
+static uint64_t part(uint32_t i, uint32_t to, uint32_t *next)
+{
+	uint32_t count = 64 - i % 64 < to - i ? 64 - i % 64 : to - i;
+
+	*next = i + count;
+	return UINT64_MAX >> (64 - count) << i % 64;
+}
+
+/* The blocks [from, to) are free from now on. */
+static void free_range(struct slab *s, uint32_t from, uint32_t to)
+{
+	for (uint32_t i = from, next; i < to; i = next) {
+		uint64_t mask = part(i, to, &next), word = s->bits[i / 64];
+
+		if (unlikely((word & mask) != 0))
+			misuse("free", slab_start(s) + s->size * (i / 64 * 64 + (size_t)__builtin_ctzll(word & mask)),
+			       "double free");
+		__atomic_store_n(&s->bits[i / 64], word | mask, __ATOMIC_RELAXED);
+	}
+	s->first = (uint16_t)size_min(s->first, from / 64);
+}
+
+/* How many blocks at the front of a row lie side by side, of at most `most`. */
+static unsigned side_by_side(void *const *blocks, unsigned most, size_t size)
+{
+	const char *next = (const char *)blocks[0] + size;
+	unsigned n = 1;
+
+	for (; n < most && blocks[n] == next; n++)
+		next += size;
+	return n;
+}
+
 /*
- * Sets the bits of the blocks at the front of a row that lie in this slab; returns how
- * many.  A word of bits is written once for all blocks of it that follow each other.
- * Apart, so that its loop has the registers for itself.
+ * Frees the blocks at the front of a row that lie in this slab; returns how many.  Mostly
+ * they lie side by side, as they were taken.
  */
-static NOINLINE unsigned free_bits(struct slab *s, void *const *blocks, unsigned count)
+static unsigned free_row(struct slab *s, void *const *blocks, unsigned count)
 {
 	const char *start = slab_start(s);
-	void *const *block = blocks, *const *end = blocks + count;
-	size_t size = s->size, used = s->blocks * size, at = SIZE_MAX, index = 0, next = SIZE_MAX;
-	uint64_t inverse = slab_inverse(s), *bits = s->bits, word = 0;
+	size_t size = s->size, used = s->blocks * size, offset;
+	unsigned given = 0, row;
 
-	do {
-		size_t offset = (size_t)((const char *)*block - start);
+	for (; given < count; given += row) {
+		uint32_t index;
 
+		offset = (size_t)((const char *)blocks[given] - start);
 		if (offset >= used)
 			break;
-		/* Mostly they lie side by side, as they were taken. */
-		if (offset == next) {
-			index++;
-		} else {
-			index = offset / 16 * inverse >> 32;
-			if (unlikely(index * size != offset))
-				reject(s, *block, "free");
-		}
-		next = offset + size;
-		if (index / 64 != at) {
-			if (at != SIZE_MAX)
-				__atomic_store_n(&bits[at], word, __ATOMIC_RELAXED);
-			at = index / 64;
-			word = bits[at];
-			s->first = (uint16_t)size_min(s->first, at);
-		}
-		if (unlikely(word >> index % 64 & 1))
-			misuse("free", *block, "double free");
-		word |= (uint64_t)1 << index % 64;
-	} while (++block != end);
-	if (at != SIZE_MAX)
-		__atomic_store_n(&bits[at], word, __ATOMIC_RELAXED);
-	return (unsigned)(block - blocks);
+		index = slab_index(s, offset);
+		if (unlikely(index * size != offset))
+			reject(s, blocks[given], "free");
+		row = side_by_side(blocks + given, (unsigned)size_min(count - given, s->blocks - index), size);
+		free_range(s, index, index + row);
+	}
+	return given;
 }
 
 /* Takes the blocks at the front of a row back that are of this slab; returns how many. */
 static unsigned give_to(struct arena *a, struct slab *s, void **blocks, unsigned count)
 {
-	unsigned given = free_bits(s, blocks, count);
+	unsigned given = free_row(s, blocks, count);
 
 	if (unlikely(given == 0))
 		reject(s, blocks[0], "free");
@@ -304,15 +321,6 @@ unsigned slab_give(struct arena *a, void **blocks, unsigned count, uint32_t leas
 }
 
 /* ---- the purger's ---- */
-
-/* The bits of [i, to) within i's word; *next: where the next word begins, or to. */
-static uint64_t part(uint32_t i, uint32_t to, uint32_t *next)
-{
-	uint32_t count = 64 - i % 64 < to - i ? 64 - i % 64 : to - i;
-
-	*next = i + count;
-	return UINT64_MAX >> (64 - count) << i % 64;
-}
 
 bool slab_range_is(const struct slab *s, uint32_t from, uint32_t to, bool is_free)
 {
