@@ -97,16 +97,13 @@ static void open_up(struct thread *t)
 static void flush(struct thread *t, unsigned class, size_t count)
 {
 	struct cache_bin *bin = thread_bin(t, class);
-	void *run[RUN];
 
 	while (count > 0) {
 		unsigned n = (unsigned)size_min(count, RUN);
-		void **top = bin->top - n;
 
-		__builtin_memcpy(run, top, n * sizeof(*run));
-		__atomic_store_n(&bin->top, top, __ATOMIC_RELAXED);
+		__atomic_store_n(&bin->top, bin->top - n, __ATOMIC_RELAXED);
 		__atomic_signal_fence(__ATOMIC_SEQ_CST);
-		t->tell |= batch_give(class, run, n);
+		t->tell |= batch_give(class, bin->top, n);
 		count -= n;
 	}
 }
@@ -241,15 +238,16 @@ static size_t bytes_left(struct thread *t, unsigned class, size_t more)
 static bool grow(struct thread *t, unsigned class)
 {
 	struct cache_bin *bin = thread_bin(t, class);
-	size_t count = held(t, class), old = t->capacity[class], size = class_sizes[class];
+	size_t count = held(t, class), old = t->capacity[class], size = class_sizes[class], left;
 	size_t capacity = old == 0 ? first_slots(class) : size_min(2 * old, most_slots(class));
 	void **before = old == 0 ? NULL : array_of(t, class), **after;
 
 	if (capacity == old)
 		return false;
-	capacity = size_min(capacity, old + bytes_left(t, class, (capacity - old) * size) / size);
-	if (capacity <= old)
+	left = bytes_left(t, class, (capacity - old) * size);
+	if (left < size)
 		return false;
+	capacity = size_min(capacity, old + left / size);
 	t->reserved += (capacity - old) * size;
 	t->capacity[class] = (uint16_t)capacity;
 	after = array_of(t, class);
@@ -280,10 +278,21 @@ static void raise_mark(struct thread *t, unsigned class)
 	set_bounds(t, class);
 }
 
+/* The first is returned; the second will be next, so it goes last. */
+static void reverse(void **row, unsigned count)
+{
+	for (void **low = row, **high = row + count - 1; low < high; low++, high--) {
+		void *block = *low;
+
+		*low = *high;
+		*high = block;
+	}
+}
+
 void *cache_refill(struct thread *t, unsigned class)
 {
 	struct cache_bin *bin = thread_bin(t, class);
-	void *run[RUN];
+	void *block = NULL, **row;
 	unsigned want, got;
 	bool chunks;
 
@@ -291,11 +300,11 @@ void *cache_refill(struct thread *t, unsigned class)
 		return NULL;
 	if (held(t, class) != 0) {
 		/* It was not empty, but shut for a moment. */
-		run[0] = bin->top[-1];
-		cache_mark(run[0], 0);
+		block = bin->top[-1];
 		__atomic_store_n(&bin->top, bin->top - 1, __ATOMIC_RELAXED);
 		end(t);
-		return run[0];
+		cache_mark(block, 0);
+		return block;
 	}
 	if (t->ramp[class] > t->capacity[class] / 2)
 		(void)grow(t, class);
@@ -303,24 +312,22 @@ void *cache_refill(struct thread *t, unsigned class)
 	want = t->ramp[class] == 0 ? 1 : t->ramp[class];
 	want = (unsigned)size_min(want, size_max(t->capacity[class] / 2, 1));
 	t->ramp[class] = (uint8_t)size_min(2 * want, RUN);
-	got = batch_take(registry_arena(t), class, run, want, &chunks);
+	row = t->capacity[class] == 0 ? &block : bin->top;
+	got = batch_take(registry_arena(t), class, row, want, &chunks);
+	if (got > 0)
+		block = row[0];
 	if (got > 1) {
-		/* The first is returned; the second will be next, so it goes last. */
-		void **slot = bin->top;
-
-		for (unsigned i = got - 1; i > 0; i--)
-			*slot++ = run[i];
 		/* A slab's blocks have the mark if they ever were cached: to write it into the
 		 * others would touch pages that may never be used. */
 		for (unsigned i = 1; i < got && chunks; i++)
-			cache_mark(run[i], CACHE_MARK);
+			cache_mark(row[i], CACHE_MARK);
+		reverse(row, got);
 		__atomic_store_n(&bin->top, bin->top + got - 1, __ATOMIC_RELAXED);
 	}
 	end(t);
-	if (got == 0)
-		return NULL;
-	cache_mark(run[0], 0);
-	return run[0];
+	if (got > 0)
+		cache_mark(block, 0);
+	return block;
 }
 
 bool cache_make_room(struct thread *t, unsigned class, void *block)
