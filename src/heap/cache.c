@@ -16,7 +16,7 @@
 #define FIRST_BYTES   ((size_t)4 << 10)
 #define FIRST_MARK    ((size_t)4 << 10)
 #define FIRST_MARKS   ((size_t)32 << 10) /* of all threads, for one class */
-#define THREAD_BYTES  ((size_t)1 << 20)
+#define THREAD_BYTES  ((size_t)4 << 20)
 #define TOTAL_BYTES   ((size_t)32 << 20)
 #define THREAD_FLOOR  ((size_t)64 << 10)
 #define THREAD_LEAST  ((size_t)512 << 10)

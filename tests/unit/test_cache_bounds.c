@@ -14,7 +14,7 @@
 
 /* What the module promises, stated again. */
 #define MOST_SLOTS       2048
-#define MOST_OF_A_THREAD (1 * MIB)
+#define MOST_OF_A_THREAD (4 * MIB)
 #define MOST_OF_ALL      (32 * MIB)
 #define MOST_AT_ONCE     64
 
@@ -69,7 +69,7 @@ static void fits_the_bounds(unsigned class)
 static size_t get_and_free_many(size_t bytes, size_t most)
 {
 	unsigned class = class_of_request(bytes);
-	size_t count = size_min(6000, 8 * MIB / bytes);
+	size_t count = size_min(6000, 32 * MIB / bytes);
 
 	for (size_t i = 0; i < count; i++)
 		many[i] = get(bytes);
