@@ -23,7 +23,10 @@
 #define TOTAL_LEAST   ((size_t)2 << 20)
 #define PATIENCE      64 /* times that a bin could not grow */
 #define PATIENCE_MOST 512
-#define RUN           64 /* blocks that move under one lock of an arena */
+/* Blocks that move under one lock of an arena: so many of a class, but 64 KiB or 64. */
+#define RUN           256
+#define RUN_BYTES     ((size_t)64 << 10)
+#define RUN_LARGE     64
 
 bool cache_on;
 size_t cache_free_bytes;
@@ -39,6 +42,11 @@ static unsigned most_slots(unsigned class)
 	size_t slots = THREAD_BYTES / class_sizes[class];
 
 	return (unsigned)(slots < CLASS_SLOTS ? slots : CLASS_SLOTS);
+}
+
+static size_t most_at_once(unsigned class)
+{
+	return size_max(size_min(RUN, RUN_BYTES / class_sizes[class]), RUN_LARGE);
 }
 
 static unsigned first_slots(unsigned class)
@@ -99,7 +107,7 @@ static void flush(struct thread *t, unsigned class, size_t count)
 	struct cache_bin *bin = thread_bin(t, class);
 
 	while (count > 0) {
-		unsigned n = (unsigned)size_min(count, RUN);
+		unsigned n = (unsigned)size_min(count, most_at_once(class));
 
 		__atomic_store_n(&bin->top, bin->top - n, __ATOMIC_RELAXED);
 		__atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -311,7 +319,7 @@ void *cache_refill(struct thread *t, unsigned class)
 	/* One block at first, then ever more, to half of what fits. */
 	want = t->ramp[class] == 0 ? 1 : t->ramp[class];
 	want = (unsigned)size_min(want, size_max(t->capacity[class] / 2, 1));
-	t->ramp[class] = (uint8_t)size_min(2 * want, RUN);
+	t->ramp[class] = (uint16_t)size_min(2 * (size_t)want, most_at_once(class));
 	row = t->capacity[class] == 0 ? &block : bin->top;
 	got = batch_take(registry_arena(t), class, row, want, &chunks);
 	if (got > 0)

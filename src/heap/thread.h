@@ -48,7 +48,7 @@ struct thread {
 	uint16_t capacity[CLASSES];
 	uint16_t mark[CLASSES];        /* limit - base: the owner stops here, to count */
 	uint16_t full[CLASSES];        /* the mark before: so many were cached at once */
-	uint8_t ramp[CLASSES];         /* blocks of the next refill */
+	uint16_t ramp[CLASSES];        /* blocks of the next refill */
 	uint32_t seen[CLASSES];        /* what it held when idle bins were last looked for */
 	uint16_t refusals;             /* times that a bin could not grow for the others, */
 	uint16_t patience;             /* of so many until idle bins are looked for */

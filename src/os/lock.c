@@ -2,7 +2,7 @@
 
 #include "os/os.h"
 
-#define SPINS 64
+#define SPINS 256
 
 __thread uint32_t lock_self;
 

@@ -16,27 +16,41 @@
 #define MOST_SLOTS       2048
 #define MOST_OF_A_THREAD (4 * MIB)
 #define MOST_OF_ALL      (32 * MIB)
-#define MOST_AT_ONCE     64
+#define MOST_AT_ONCE     256 /* and 64 KiB */
+#define LARGE_AT_ONCE    64
+
+#define FIRST_SLOTS(bytes) (4096 / (bytes) < 16 ? 4096 / (bytes) : 16)
 
 #define LARGEST CLASS_LARGEST /* request that is cached */
 
-static void refills_double_to_half_of_what_fits(void)
+/* From one block on; an array whose first slots are few takes a while. */
+static void refills_double(size_t bytes, size_t most)
 {
-	static const size_t expected[] = { 1, 2, 4, 8, 16, 32, 64, 64, 64 };
-	size_t refills = 0;
-	unsigned class;
+	unsigned class = class_of_request(bytes);
+	size_t before = 0, last = 0;
 
-	start();
-	class = class_of_request(100);
-	while (refills < sizeof(expected) / sizeof(expected[0])) {
+	for (size_t refills = 0; refills < 14;) {
 		bool empty = held(class) == 0;
 
-		(void)get(100);
-		if (empty)
-			EXPECT(held(class) + 1 == expected[refills++]);
+		(void)get(bytes);
+		if (!empty)
+			continue;
+		before = last;
+		last = held(class) + 1;
+		EXPECT(last <= size_min(2 * before, most) || refills == 0);
+		EXPECT(last == size_min(2 * before, most) || last <= FIRST_SLOTS(bytes));
+		refills++;
 	}
-	EXPECT(t->capacity[class] == 2 * MOST_AT_ONCE);
+	EXPECT(last == most && t->capacity[class] == 2 * most);
 	audit_arena(a);
+}
+
+static void refills_double_to_half_of_what_fits(void)
+{
+	start();
+	refills_double(100, MOST_AT_ONCE);
+	refills_double(500, 64 * KIB / 512);
+	refills_double(3000, LARGE_AT_ONCE);
 }
 
 /* The first array holds 4 KiB, sixteen blocks at most, and one at least. */

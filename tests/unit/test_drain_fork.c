@@ -18,7 +18,7 @@
 #include "support/process.h"
 #include "support/scripted_os.h"
 
-#define RUN 64 /* blocks that are nowhere while they go to the heap */
+#define RUN 256 /* blocks that are nowhere while they go to the heap */
 
 static void in_a_child(void (*run)(void))
 {
