@@ -220,6 +220,15 @@ static void *churn_main(void *argument)
 	return NULL;
 }
 
+static uint64_t fewest_turns(long threads)
+{
+	uint64_t least = UINT64_MAX;
+
+	for (long i = 0; i < threads; i++)
+		least = turns[i] < least ? turns[i] : least;
+	return least;
+}
+
 void churn(const long *numbers)
 {
 	struct sigaction action = { .sa_handler = signal_count, .sa_flags = SA_RESTART };
@@ -230,15 +239,13 @@ void churn(const long *numbers)
 	for (long i = 0; i < numbers[0]; i++)
 		if (pthread_create(&thread, NULL, churn_main, (void *)i) != 0)
 			abort();
+	/* Until all have filled their slots. */
+	while (fewest_turns(numbers[0]) < 2000)
+		usleep(1000);
 	tell("churning\n");
 	/* Each letter is answered with the turns of the thread that has made the fewest, and
 	 * the signals that came. */
-	while (read(0, &command, 1) == 1) {
-		uint64_t least = UINT64_MAX;
-
-		for (long i = 0; i < numbers[0]; i++)
-			least = turns[i] < least ? turns[i] : least;
-		tell("turns %lu %d\n", least, signals);
-	}
+	while (read(0, &command, 1) == 1)
+		tell("turns %lu %d\n", fewest_turns(numbers[0]), signals);
 	_exit(0);
 }
