@@ -21,15 +21,20 @@ static struct slab *slab_of_unit(size_t unit)
 	return window.bins[unit] != 0 ? s - s->back : NULL;
 }
 
-/* The blocks of a slab that touch [start, start + size), or none: from >= to. */
+/*
+ * The blocks of a slab that touch [start, start + size).  Pages behind the last block go with
+ * it: a claim must hold a block of the slab, or that may end meanwhile and its units be used.
+ */
 static void blocks_on(const struct slab *s, const void *start, size_t size, uint32_t *from,
                       uint32_t *to)
 {
 	size_t offset = (size_t)((const char *)start - slab_start(s));
 	uint32_t end = slab_index(s, offset + size - 1) + 1;
 
-	*from = slab_index(s, offset);
 	*to = end < s->blocks ? end : s->blocks;
+	*from = slab_index(s, offset);
+	if (*from == *to)
+		--*from;
 }
 
 /* Which of these pages of a unit hold no live byte. */
