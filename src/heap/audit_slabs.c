@@ -99,6 +99,8 @@ static void audit_looked_at(const struct segment *s, size_t unit)
 		uint32_t to = slab_index(slab, (back + page + 1) * os_page_size - 1) + 1;
 
 		to = to < slab->blocks ? to : slab->blocks;
+		/* Behind the last block pages go with it. */
+		from = from < to ? from : to - 1;
 		CHECK(!page_is_touched(unit, page) || !slab_range_is(slab, from, to, true));
 	}
 }

@@ -198,6 +198,37 @@ static void free_units_side_by_side_are_one_range(void)
 	EXPECT(slabs_discard() == 29 * UNIT);
 }
 
+/*
+ * 19 blocks of 6,656 bytes leave the last page of two units, which other blocks touched
+ * before.  It goes with the last block: the slab may not end while it is claimed.
+ */
+static void pages_behind_the_last_block_go_with_it(void)
+{
+	unsigned before = class_of_request(8192), class = class_of_request(6656);
+	size_t units;
+
+	slabs_start();
+	slabs_take(before, blocks, 16);
+	for (size_t i = 0; i < 16; i++)
+		slabs_give(blocks[i]);
+	slabs_take(class, blocks, 19);
+	units = slabs_arena->slabs.units;
+	EXPECT(units == 2);
+	slabs_give(blocks[0]);
+	slabs_arena->ticks++;
+	EXPECT(slabs_claim(slabs_arena->ticks - 1, true));
+	EXPECT(slabs_claimed.count == 1 && slabs_claimed.ranges[0].start == blocks[0]);
+	EXPECT(slabs_discard() == PAGE);
+	slabs_give(blocks[18]);
+	slabs_arena->ticks++;
+	EXPECT(slabs_claim(slabs_arena->ticks - 1, true));
+	for (size_t i = 1; i < 18; i++)
+		slabs_give(blocks[i]);
+	EXPECT(slabs_arena->slabs.units == units);
+	EXPECT(slabs_discard() == 2 * PAGE);
+	EXPECT(slabs_arena->slabs.units == 0);
+}
+
 /* As many ranges as a segment can have, in several: they do not fit one slabs_claimed. */
 static void a_claim_is_bounded(void)
 {
@@ -364,6 +395,7 @@ int main(void)
 		child_test(all_free_pages_of_each_class_go_in_time),
 		child_test(all_free_pages_of_each_class_go_at_once),
 		child_test(free_units_side_by_side_are_one_range),
+		child_test(pages_behind_the_last_block_go_with_it),
 		child_test(a_claim_is_bounded),
 		child_test(no_more_goes_than_is_asked),
 		child_test(a_page_that_went_is_counted_when_it_is_taken),
