@@ -23,10 +23,10 @@
 #define TOTAL_LEAST   ((size_t)2 << 20)
 #define PATIENCE      64 /* times that a bin could not grow */
 #define PATIENCE_MOST 512
-/* Blocks that move under one lock of an arena: so many of a class, but 64 KiB or 64. */
+/* Blocks that move under one lock of an arena: 256 and 64 KiB at most, but 64 in any case. */
 #define RUN           256
 #define RUN_BYTES     ((size_t)64 << 10)
-#define RUN_LARGE     64
+#define RUN_LEAST     64
 
 bool cache_on;
 size_t cache_free_bytes;
@@ -46,7 +46,7 @@ static unsigned most_slots(unsigned class)
 
 static size_t most_at_once(unsigned class)
 {
-	return size_max(size_min(RUN, RUN_BYTES / class_sizes[class]), RUN_LARGE);
+	return size_max(size_min(RUN, RUN_BYTES / class_sizes[class]), RUN_LEAST);
 }
 
 static unsigned first_slots(unsigned class)

@@ -78,16 +78,12 @@ static inline char *slab_start(const struct slab *s)
 	return window_address((size_t)(s - window.slabs));
 }
 
-/* To multiply by in place of dividing by a block's steps; 2^32 is the divisor of it. */
-static inline uint64_t slab_inverse(const struct slab *s)
-{
-	return s->inverse != 0 ? s->inverse : (uint64_t)1 << 32;
-}
-
-/* The number of the block that holds the byte at `offset`. */
+/* The number of the block that holds the byte at `offset`: by a product, not a division. */
 static inline uint32_t slab_index(const struct slab *s, size_t offset)
 {
-	return (uint32_t)((offset / 16 * slab_inverse(s)) >> 32);
+	uint64_t inverse = s->inverse != 0 ? s->inverse : (uint64_t)1 << 32;
+
+	return (uint32_t)(offset / 16 * inverse >> 32);
 }
 
 /*
