@@ -252,20 +252,20 @@ static void free_range(struct slab *s, uint32_t from, uint32_t to)
 	s->first = (uint16_t)size_min(s->first, from / 64);
 }
 
-/* How many blocks at the front of a row lie side by side, of at most `most`. */
-static unsigned side_by_side(void *const *blocks, unsigned most, size_t size)
+/* How many blocks at the front of a row are `step` bytes apart, of at most `most`. */
+static unsigned side_by_side(void *const *blocks, unsigned most, ptrdiff_t step)
 {
-	const char *next = (const char *)blocks[0] + size;
+	const char *next = (const char *)blocks[0] + step;
 	unsigned n = 1;
 
 	for (; n < most && blocks[n] == next; n++)
-		next += size;
+		next += step;
 	return n;
 }
 
 /*
  * Frees the blocks at the front of a row that lie in this slab; returns how many.  Mostly
- * they lie side by side, as they were taken.
+ * they lie side by side, as they were taken or the other way round.
  */
 static unsigned free_row(struct slab *s, void *const *blocks, unsigned count)
 {
@@ -274,6 +274,7 @@ static unsigned free_row(struct slab *s, void *const *blocks, unsigned count)
 	unsigned given = 0, row;
 
 	for (; given < count; given += row) {
+		unsigned left = count - given;
 		uint32_t index;
 
 		offset = (size_t)((const char *)blocks[given] - start);
@@ -282,7 +283,11 @@ static unsigned free_row(struct slab *s, void *const *blocks, unsigned count)
 		index = slab_index(s, offset);
 		if (unlikely(index * size != offset))
 			reject(s, blocks[given], "free");
-		row = side_by_side(blocks + given, (unsigned)size_min(count - given, s->blocks - index), size);
+		row = side_by_side(blocks + given, (unsigned)size_min(left, s->blocks - index), (ptrdiff_t)size);
+		if (row == 1) {
+			row = side_by_side(blocks + given, (unsigned)size_min(left, index + 1), -(ptrdiff_t)size);
+			index -= row - 1;
+		}
 		free_range(s, index, index + row);
 	}
 	return given;

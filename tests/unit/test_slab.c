@@ -341,6 +341,72 @@ static void crimes_are_noticed(void)
 	EXPECT(child_dies(ask_of_a_free_unit, "realloc("));
 }
 
+/* ---- rows ---- */
+
+/* Blocks [from, to) of 80 in one row, upwards or downwards, leave the others alone. */
+static void give_row(size_t from, size_t to, bool down)
+{
+	void *row[80];
+	const struct slab *s;
+
+	start();
+	take_many(class_of_request(100), 80);
+	s = slab_at(blocks[0]);
+	for (size_t i = from; i < to; i++)
+		row[down ? to - 1 - i : i - from] = blocks[i];
+	EXPECT(slab_give(a, row, (unsigned)(to - from), 0) == to - from);
+	EXPECT(slab_range_is(s, 0, (uint32_t)from, false) && slab_range_is(s, (uint32_t)to, 80, false));
+	EXPECT(slab_range_is(s, (uint32_t)from, (uint32_t)to, true));
+	audit_arena(a);
+}
+
+/* 64 blocks have their bits in one word: within it, to its border, and across. */
+static void a_row_may_run_either_way(void)
+{
+	for (size_t from = 0; from < 70; from += from == 10 ? 50 : 1)
+		for (size_t to = from + 1; to < 80; to += to == 20 ? 40 : 1) {
+			give_row(from, to, false);
+			give_row(from, to, true);
+		}
+}
+
+/* There and back: each block once. */
+static void a_row_may_turn(void)
+{
+	unsigned class = class_of_request(1000);
+	void *row[] = { NULL, NULL, NULL, NULL, NULL, NULL };
+	static const uint8_t order[] = { 3, 4, 5, 2, 1, 0 };
+
+	start();
+	take_many(class, 7);
+	for (unsigned i = 0; i < 6; i++)
+		row[i] = blocks[order[i]];
+	EXPECT(slab_give(a, row, 6, 0) == 6);
+	EXPECT(slab_range_is(slab_at(blocks[6]), 0, 6, true));
+	EXPECT(slab_range_is(slab_at(blocks[6]), 6, 7, false));
+	audit_arena(a);
+}
+
+/* Where slabs are full to their end the next one's first block lies right behind. */
+static void a_row_may_pass_from_slab_to_slab(void)
+{
+	unsigned class = class_of_request(1024), count = 3 * blocks_of(class);
+	void *row[3 * 64];
+
+	EXPECT(count == 3 * 64);
+	for (int down = 0; down < 2; down++) {
+		start();
+		take_many(class, count);
+		for (unsigned i = 0; i < count; i++) {
+			EXPECT(blocks[i] == (char *)blocks[0] + i * 1024);
+			row[down ? count - 1 - i : i] = blocks[i];
+		}
+		EXPECT(slab_give(a, row + 1, count - 1, 0) == count - 1);
+		EXPECT(a->slabs.units == 1 && slab_at(row[0])->free == 63);
+		audit_arena(a);
+	}
+}
+
 /* ---- ranges, as the purger takes them ---- */
 
 static void ranges_are_as_their_bits(void)
@@ -481,6 +547,9 @@ int main(void)
 		child_test(its_place_may_go_to_another_class),
 		child_test(memory_may_be_refused),
 		child_test(crimes_are_noticed),
+		child_test(a_row_may_run_either_way),
+		child_test(a_row_may_turn),
+		child_test(a_row_may_pass_from_slab_to_slab),
 		child_test(ranges_are_as_their_bits),
 		child_test(it_ends_when_the_purger_brings_the_rest),
 		child_test(blocks_keep_what_is_in_them),
