@@ -271,13 +271,14 @@ static NOINLINE void free_direct(void *block)
 static NOINLINE void free_cached(void *block)
 {
 	struct thread *t = registry_self();
+	struct arena *a = arena_given(block, "free");
 	unsigned class;
 
-	if (arena_given(block, "free") != NULL) {
+	if (a != NULL) {
 		class = class_of_usable(usable(block));
 		if (unlikely(cache_marked(block)))
 			check_marked(block, "free");
-		if (class != CLASS_NONE && cache_make_room(t, class, block))
+		if (class != CLASS_NONE && cache_make_room(t, class, block, a))
 			return;
 	}
 	free_direct(block);

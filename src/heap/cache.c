@@ -27,6 +27,8 @@
 #define RUN           256
 #define RUN_BYTES     ((size_t)64 << 10)
 #define RUN_LEAST     64
+/* So many small blocks of other arenas a thread sends home. */
+#define STRANGERS     64
 
 bool cache_on;
 size_t cache_free_bytes;
@@ -338,13 +340,29 @@ void *cache_refill(struct thread *t, unsigned class)
 	return block;
 }
 
-bool cache_make_room(struct thread *t, unsigned class, void *block)
+/*
+ * Whether a small block of another arena is to go home: one of the first that a thread
+ * frees, into a bin that never had any.  It was handed to the thread, perhaps together with
+ * some to others, and whoever takes it again may write to the lines that theirs are on.
+ */
+static bool is_stranger(struct thread *t, unsigned class, const struct arena *a)
+{
+	return class_sizes[class] < CACHE_LINE && t->mark[class] == 0 && a != registry_arena(t) &&
+	       t->strangers < STRANGERS;
+}
+
+bool cache_make_room(struct thread *t, unsigned class, void *block, const struct arena *a)
 {
 	struct cache_bin *bin = thread_bin(t, class);
 	bool room;
 
 	if (!begin(t))
 		return false;
+	if (is_stranger(t, class, a)) {
+		t->strangers++;
+		end(t);
+		return false;
+	}
 	if (bin->top >= bin->limit && (t->mark[class] < t->capacity[class] || grow(t, class)))
 		raise_mark(t, class);
 	if (bin->top >= bin->limit)
@@ -382,6 +400,7 @@ static void empty_all(struct thread *t)
 	for (unsigned c = 0; c < CLASSES; c++)
 		if (t->capacity[c] != 0)
 			empty(t, c);
+	t->strangers = 0;
 	if (t->slots != NULL)
 		(void)os_discard(&slots, 1, &calls);
 }

@@ -201,8 +201,8 @@ static inline bool cache_put_chunk(void *block)
 
 /* Fills the bin of a class and returns one block, or NULL without memory. */
 void *cache_refill(struct thread *t, unsigned class);
-/* Makes room in the bin and takes the block in; false: it could not. */
-bool cache_make_room(struct thread *t, unsigned class, void *block);
+/* Makes room in the bin and takes the block, of arena a, in; false: it is to go there. */
+bool cache_make_room(struct thread *t, unsigned class, void *block, const struct arena *a);
 /* Whether a block that bears the mark is in this cache. */
 bool cache_holds(struct thread *t, unsigned class, const void *block);
 

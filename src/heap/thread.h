@@ -50,6 +50,7 @@ struct thread {
 	uint16_t full[CLASSES];        /* the mark before: so many were cached at once */
 	uint16_t ramp[CLASSES];        /* blocks of the next refill */
 	uint32_t seen[CLASSES];        /* what it held when idle bins were last looked for */
+	uint16_t strangers;            /* blocks that it sent home */
 	uint16_t refusals;             /* times that a bin could not grow for the others, */
 	uint16_t patience;             /* of so many until idle bins are looked for */
 	uintptr_t witness;             /* what the last tick saw; guarded by the drain lock */

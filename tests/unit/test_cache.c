@@ -145,6 +145,60 @@ static void blocks_go_back_to_their_own_arena(void)
 	audit_all();
 }
 
+/* ---- what shares lines with what others have ---- */
+
+#define STRANGERS 64 /* as many as a thread sends home */
+
+static size_t cached_here(size_t bytes)
+{
+	const struct cache_bin *bin = thread_bin(thread_self, class_of_request(bytes));
+
+	return (size_t)(bin->top - bin->array);
+}
+
+/* many: 64 bytes first, then 8, 40 and 24 in turn. */
+static void *send_home(void *unused)
+{
+	size_t live;
+
+	cede_free(many[0]);
+	EXPECT(cached_here(64) == 1);
+	/* Its own are cached, and with them whatever comes after. */
+	cede_free(get(24));
+	for (size_t i = 0; i < 40; i++)
+		cede_free(many[3 + 3 * i]);
+	EXPECT(cached_here(24) == 41);
+	for (size_t i = 0; i < STRANGERS; i++) {
+		live = a->slabs.live_bytes;
+		cede_free(many[i % 2 + 1 + i / 2 * 3]);
+		EXPECT(live - a->slabs.live_bytes == (i % 2 == 0 ? 16 : 48));
+	}
+	EXPECT(cached_here(8) == 0 && cached_here(40) == 0);
+	cede_free(many[1 + STRANGERS / 2 * 3]);
+	EXPECT(cached_here(8) == 1);
+	/* A cache that was emptied begins anew. */
+	(void)cede_malloc_trim(0);
+	cede_free(many[2 + STRANGERS / 2 * 3]);
+	EXPECT(cached_here(40) == 0);
+	return unused;
+}
+
+static void small_blocks_of_others_go_home_at_first(void)
+{
+	if (!with_slabs)
+		return;
+	start();
+	settings.arena_max = 4;
+	many[0] = get(64);
+	for (size_t i = 0; i < STRANGERS; i++) {
+		many[1 + 3 * i] = get(8);
+		many[2 + 3 * i] = get(40);
+		many[3 + 3 * i] = get(24);
+	}
+	run_thread(send_home);
+	audit_arena(a);
+}
+
 static void mapped_blocks_are_not_cached(void)
 {
 	start();
@@ -283,6 +337,7 @@ int main(int argc, char **argv)
 		child_test(double_frees_are_noticed),
 		child_test(a_block_may_hold_the_key),
 		child_test(blocks_go_back_to_their_own_arena),
+		child_test(small_blocks_of_others_go_home_at_first),
 		child_test(mapped_blocks_are_not_cached),
 		child_test(works_uncached_without_slots),
 		child_test(a_handler_goes_to_the_arena),
