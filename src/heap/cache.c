@@ -14,10 +14,12 @@
 #define SMALL_SLOTS   16
 #define CLASS_SLOTS   2048
 #define FIRST_BYTES   ((size_t)4 << 10)
+#define FIRST_PART    64                 /* of what the thread may cache, if that is less */
 #define FIRST_MARK    ((size_t)4 << 10)
 #define FIRST_MARKS   ((size_t)32 << 10) /* of all threads, for one class */
 #define THREAD_BYTES  ((size_t)4 << 20)
 #define TOTAL_BYTES   ((size_t)32 << 20)
+#define THREAD_TABLES ((size_t)48 << 10) /* of these for a thread's record and arrays */
 #define THREAD_FLOOR  ((size_t)64 << 10)
 #define THREAD_LEAST  ((size_t)512 << 10)
 #define TOTAL_LEAST   ((size_t)2 << 20)
@@ -51,11 +53,11 @@ static size_t most_at_once(unsigned class)
 	return size_max(size_min(RUN, RUN_BYTES / class_sizes[class]), RUN_LEAST);
 }
 
-static unsigned first_slots(unsigned class)
+static unsigned first_slots(const struct thread *t, unsigned class)
 {
-	size_t slots = FIRST_BYTES / class_sizes[class];
+	size_t bytes = t->most == 0 ? FIRST_BYTES : size_min(FIRST_BYTES, t->most / FIRST_PART);
 
-	return (unsigned)size_max(size_min(slots, SMALL_SLOTS), 1);
+	return (unsigned)size_max(size_min(bytes / class_sizes[class], SMALL_SLOTS), 1);
 }
 
 void cache_configure(void)
@@ -181,9 +183,10 @@ static size_t thread_bytes(const struct thread *t)
 	const struct arena *a = registry_arena(t);
 	size_t has = (__atomic_load_n(&a->system_bytes, __ATOMIC_RELAXED) +
 	              __atomic_load_n(&a->slabs.live_bytes, __ATOMIC_RELAXED)) * arena_count();
-	size_t threads = registry_count(), most = size_max(TOTAL_BYTES / threads, THREAD_FLOOR);
+	size_t threads = registry_count(), most = TOTAL_BYTES / threads;
 	size_t share = size_max(size_max(has / 2, TOTAL_LEAST) / threads, THREAD_LEAST);
 
+	most = most > THREAD_TABLES + THREAD_FLOOR ? most - THREAD_TABLES : THREAD_FLOOR;
 	return size_min(size_min(share, most), THREAD_BYTES);
 }
 
@@ -249,7 +252,7 @@ static bool grow(struct thread *t, unsigned class)
 {
 	struct cache_bin *bin = thread_bin(t, class);
 	size_t count = held(t, class), old = t->capacity[class], size = class_sizes[class], left;
-	size_t capacity = old == 0 ? first_slots(class) : size_min(2 * old, most_slots(class));
+	size_t capacity = old == 0 ? first_slots(t, class) : size_min(2 * old, most_slots(class));
 	void **before = old == 0 ? NULL : array_of(t, class), **after;
 
 	if (capacity == old)

@@ -16,6 +16,7 @@
 #define MOST_SLOTS       2048
 #define MOST_OF_A_THREAD (4 * MIB)
 #define MOST_OF_ALL      (32 * MIB)
+#define TABLES           (48 * KIB) /* of a thread, among these */
 #define MOST_AT_ONCE     256 /* and 64 KiB */
 #define LARGE_AT_ONCE    64
 
@@ -163,6 +164,18 @@ static void a_class_in_use_does_not(void)
 	EXPECT(t->patience > 100 && t->capacity[class] == FULL);
 }
 
+/* A class's first array is a 64th of what the thread may cache, where that is less. */
+static void the_first_array_is_smaller_for_many(void)
+{
+	unsigned class;
+
+	start();
+	class = class_of_request(250);
+	t->most = 64 * KIB;
+	cede_free(get(250));
+	EXPECT(t->capacity[class] == KIB / 256);
+}
+
 static pthread_barrier_t inside, leave;
 
 static void *stay(void *unused)
@@ -177,7 +190,7 @@ static void all_threads_share_the_total(void)
 {
 	enum { THREADS = 60 };
 	pthread_t threads[THREADS];
-	size_t share = MOST_OF_ALL / (THREADS + 1);
+	size_t share = MOST_OF_ALL / (THREADS + 1) - TABLES;
 
 	start();
 	settings.arena_max = 4;
@@ -264,6 +277,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		child_test(refills_double_to_half_of_what_fits),
 		child_test(the_first_array_is_small),
+		child_test(the_first_array_is_smaller_for_many),
 		child_test(each_class_has_its_bound),
 		child_test(all_classes_share_the_threads_bound),
 		child_test(an_idle_class_makes_room),
