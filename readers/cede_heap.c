@@ -131,8 +131,23 @@ static void lock_look(struct holders *holders, uint64_t address)
 		holder_add(holders, word);
 }
 
+/* Whether a thread moves cached blocks. */
+static bool bins_are_busy(const struct cede_heap *heap, uint64_t record)
+{
+	uint64_t bins[CEDE_TARGET_CLASSES][4];
+	bool busy = false;
+
+	if (!memory_read(heap->memory, record + heap->descriptor->thread_bins, bins,
+	                 heap->descriptor->classes * sizeof(*bins)))
+		return false;
+	for (uint32_t c = 0; c < heap->descriptor->classes; c++)
+		busy = busy || bins[c][3] >> 32;
+	return busy;
+}
+
 /* A thread that has ended may have left its cache as if it were at work. */
-static void record_look(struct holders *holders, const struct stop *stop, const char *record)
+static void record_look(struct holders *holders, const struct stop *stop, uint64_t at,
+                        const char *record)
 {
 	const struct cede_descriptor *d = holders->heap->descriptor;
 	pid_t id = (pid_t)field(record, d->thread_id, 4);
@@ -143,7 +158,7 @@ static void record_look(struct holders *holders, const struct stop *stop, const 
 	if (!lives)
 		return;
 	holder_add(holders, (uint32_t)field(record, d->thread_lock, 4));
-	if (field(record, d->thread_caching, 1) && field(record, d->thread_busy, 4))
+	if (field(record, d->thread_caching, 1) && bins_are_busy(holders->heap, at))
 		holder_add(holders, (uint32_t)id);
 }
 
@@ -168,7 +183,7 @@ static void holders_find(struct holders *holders, const struct stop *stop)
 	while (at && !trail_returns(&threads, at) && holders->count < HOLDERS) {
 		if (!memory_read(heap->memory, at, record, sizeof(record)))
 			break;
-		record_look(holders, stop, record);
+		record_look(holders, stop, at, record);
 		at = field(record, d->thread_next, 8);
 	}
 }
@@ -354,14 +369,12 @@ static enum glibc_copied spares_copy(struct cede_heap *heap, struct glibc_state 
 	return result;
 }
 
-/* The blocks that a thread caches, of one class. */
+/* The blocks that a thread caches, of one class: from `base` to `top`, which is above. */
 static enum glibc_copied bin_copy(const struct cede_heap *heap, struct glibc_state *state,
-                                  const uint64_t bin[4], size_t cache, uint64_t *blocks)
+                                  uint64_t base, uint64_t top, size_t cache, uint64_t *blocks)
 {
-	uint64_t top = bin[0], base = bin[3], count = (top - base) / 8;
+	uint64_t count = (top - base) / 8;
 
-	if (base >= top)
-		return GLIBC_COPIED;
 	if (count > BIN_SLOTS || state->cached_count + count > CACHED_MOST ||
 	    !memory_read(heap->memory, base, blocks, count * sizeof(*blocks)))
 		return cannot_be_read(state, "a thread's cache");
@@ -378,7 +391,8 @@ static enum glibc_copied bin_copy(const struct cede_heap *heap, struct glibc_sta
 
 /* One thread's; `room` holds its bins, and the blocks of one of them. */
 static enum glibc_copied cache_copy(struct cede_heap *heap, struct glibc_state *state,
-                                    uint64_t record, int thread, uint64_t *room)
+                                    uint64_t record, uint64_t slots, int thread,
+                                    uint64_t *room)
 {
 	uint64_t (*bins)[4] = (uint64_t (*)[4])room;
 	uint64_t *blocks = room + 4ul * heap->descriptor->classes;
@@ -389,9 +403,13 @@ static enum glibc_copied cache_copy(struct cede_heap *heap, struct glibc_state *
 	                 heap->descriptor->classes * sizeof(*bins)))
 		return cannot_be_read(state, "a thread's cache");
 	for (uint32_t c = 0; c < heap->descriptor->classes && result == GLIBC_COPIED; c++) {
-		if (bins[c][3] < bins[c][0] && cache == MODEL_NONE)
+		uint64_t base = slots + 8 * (uint64_t)(uint32_t)bins[c][3];
+
+		if (base >= bins[c][0])
+			continue;
+		if (cache == MODEL_NONE)
 			cache = model_add_cache(state->model, &(struct model_cache){ .thread = thread });
-		result = bin_copy(heap, state, bins[c], cache, blocks);
+		result = bin_copy(heap, state, base, bins[c][0], cache, blocks);
 	}
 	return result;
 }
@@ -421,7 +439,8 @@ static enum glibc_copied caches_copy(struct cede_heap *heap, struct glibc_state 
 		if (slots.begin)
 			result = range_add(heap, state, MODEL_OWN, MODEL_INTERNAL, &slots);
 		if (slots.begin && result == GLIBC_COPIED)
-			result = cache_copy(heap, state, at, (int)field(record, d->thread_id, 4), room);
+			result = cache_copy(heap, state, at, slots.begin, (int)field(record, d->thread_id, 4),
+			                    room);
 		at = field(record, d->thread_next, 8);
 	}
 	free(room);

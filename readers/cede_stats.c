@@ -277,7 +277,7 @@ static bool read_slabs(struct reader *r)
 static bool read_caches(struct reader *r)
 {
 	const struct cede_descriptor *d = r->d;
-	uint64_t thread;
+	uint64_t thread, slots;
 
 	if (!read_bytes(r, d->class_sizes, r->sizes, d->classes * sizeof(*r->sizes)) ||
 	    !read_words(r, d->threads, &thread, 1))
@@ -287,10 +287,11 @@ static bool read_caches(struct reader *r)
 
 		if (i == THREADS)
 			return led_astray(r);
-		if (!read_bytes(r, thread + d->thread_bins, r->caches, d->classes * sizeof(*r->caches)))
+		if (!read_words(r, thread + d->thread_slots, &slots, 1) ||
+		    !read_bytes(r, thread + d->thread_bins, r->caches, d->classes * sizeof(*r->caches)))
 			return false;
 		for (uint32_t c = 0; c < d->classes; c++) {
-			uint64_t top = r->caches[c][0], base = r->caches[c][3];
+			uint64_t top = r->caches[c][0], base = slots + 8 * (uint64_t)(uint32_t)r->caches[c][3];
 
 			/* The thread may be moving them. */
 			if (base < top && (top - base) / 8 <= UINT16_MAX)

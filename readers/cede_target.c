@@ -72,9 +72,8 @@ static bool rest_is_sound(const struct cede_descriptor *d)
 	       d->heap_header % 16 == 0 &&
 	       has_field(d->record_arena, 8, d->record_size) &&
 	       has_field(d->segment_arena, 8, d->segment_size) && has_field(d->thread_id, 4, head) &&
-	       has_field(d->thread_busy, 4, head) && has_field(d->thread_caching, 1, head) &&
-	       has_field(d->thread_lock, 4, head) && has_field(d->thread_slots, 8, head) &&
-	       has_field(d->thread_next, 8, head) && d->claim_size <= CEDE_TARGET_CLAIM &&
+	       has_field(d->thread_caching, 1, head) && has_field(d->thread_lock, 4, head) &&
+	       has_field(d->thread_slots, 8, head) && has_field(d->thread_next, 8, head) && d->claim_size <= CEDE_TARGET_CLAIM &&
 	       has_field(d->claim_arena, 8, d->claim_size) &&
 	       has_field(d->claim_count, 4, d->claim_size) &&
 	       has_field(d->claim_ranges, 0, d->claim_size);

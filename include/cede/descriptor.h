@@ -13,7 +13,7 @@
 #define CEDE_DESCRIPTOR_MAGIC "cede descriptor"
 
 /* Raised when a field changes its meaning; fields are only added at the end. */
-#define CEDE_DESCRIPTOR_VERSION 1
+#define CEDE_DESCRIPTOR_VERSION 2
 
 /*
  * The offsets lead into struct arena, whose chunks, bins, fast bins and binmap
@@ -100,8 +100,10 @@ struct cede_descriptor {
 	uint64_t threads;            /* address of a pointer to the first thread's record */
 	uint32_t thread_next;        /* pointer to the next, NULL of the last */
 	uint32_t thread_bins;        /* for each class 4 words, of which the first is where its
-	                                cached blocks end, the last where they begin: 8 bytes
-	                                each; nothing is cached where that is not below */
+	                                cached blocks end, of 8 bytes each; of the last the low
+	                                half is the slot where they begin, and the high half is
+	                                not 0 while the thread moves them.  Nothing is cached
+	                                where they do not begin below their end */
 	uint32_t classes;
 	uint32_t reserved_2;
 	uint64_t class_sizes;        /* address of 4 bytes for each class */
@@ -120,10 +122,9 @@ struct cede_descriptor {
 	uint32_t segment_arena;      /* pointer; of a segment without slabs and touched pages
 	                                without meaning */
 	uint32_t thread_id;          /* 4 bytes: as the system calls it; it may have ended */
-	uint32_t thread_busy;        /* 4 bytes: not 0 while the thread moves cached blocks */
-	uint32_t thread_caching;     /* 1 byte: 0 when it has no cache, and is always busy */
+	uint32_t thread_caching;     /* 1 byte: 0 when it has no cache, and its bins look busy */
 	uint32_t thread_lock;        /* 4 bytes, as arena_lock */
-	uint32_t thread_slots;       /* pointer to where its bins' arrays are, or NULL */
+	uint32_t thread_slots;       /* pointer to the first of its bins' slots, or NULL */
 	uint32_t claim_size;         /* what the purger holds just now: free, but it looks used */
 	uint32_t claim_arena;        /* pointer; whole while nobody holds its lock */
 	uint32_t claim_count;        /* 4 bytes: of ranges */
@@ -135,7 +136,6 @@ struct cede_descriptor {
 	uint32_t setting_arena_max;
 	uint32_t setting_mmap_max;
 	uint32_t setting_dynamic;    /* 1 byte: 0 once the program set a threshold */
-	uint32_t reserved_3;
 	uint64_t settings;           /* address of them */
 	uint64_t claim;              /* address of a pointer to it */
 	uint64_t slots_bytes;        /* address of 8 bytes: of the memory at thread_slots */

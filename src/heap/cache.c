@@ -75,18 +75,19 @@ void cache_configure(void)
 	__atomic_store_n(&cache_on, caching, __ATOMIC_RELEASE);
 }
 
-static void **array_of(const struct thread *t, unsigned class)
+static uint32_t first_slot(const struct thread *t, unsigned class)
 {
-	unsigned slot = t->capacity[class] <= SMALL_SLOTS ? class * SMALL_SLOTS : large_slots[class];
-
-	return t->slots + slot;
+	if (t->capacity[class] == 0)
+		return 0;
+	return t->capacity[class] <= SMALL_SLOTS ? class * SMALL_SLOTS : large_slots[class];
 }
 
 static void set_bounds(struct thread *t, unsigned class)
 {
-	void **base = t->capacity[class] == 0 ? NULL : array_of(t, class);
+	uint32_t first = first_slot(t, class);
+	void **base = t->capacity[class] == 0 ? NULL : t->slots + first;
 
-	__atomic_store_n(&thread_bin(t, class)->array, base, __ATOMIC_RELAXED);
+	__atomic_store_n(&thread_bin(t, class)->first, first, __ATOMIC_RELAXED);
 	__atomic_store_n(&thread_bin(t, class)->base, base, __ATOMIC_RELAXED);
 	__atomic_store_n(&thread_bin(t, class)->limit, base + t->mark[class], __ATOMIC_RELAXED);
 }
@@ -122,7 +123,9 @@ static void flush(struct thread *t, unsigned class, size_t count)
 
 static size_t held(const struct thread *t, unsigned class)
 {
-	return (size_t)(t->bins[class + 1].top - t->bins[class + 1].array);
+	const struct cache_bin *bin = &t->bins[class + 1];
+
+	return (size_t)(bin->top - thread_bin_array(t, bin));
 }
 
 /* ---- the owner's slow paths ---- */
@@ -141,13 +144,13 @@ static bool take_lock(struct lock *lock)
 	return true;
 }
 
-/* Takes the lock, opens the cache if it is not, and is busy. */
-static bool begin(struct thread *t)
+/* Takes the lock, opens the cache if it is not, and is busy in the bin. */
+static bool begin(struct thread *t, unsigned class)
 {
-	if (!t->caching || !cache_is_on() || !cache_enter(t))
+	if (!t->caching || !cache_is_on() || !cache_enter(thread_bin(t, class)))
 		return false;
 	if (!take_lock(&t->cache_lock)) {
-		cache_leave(t);
+		cache_leave(thread_bin(t, class));
 		return false;
 	}
 	if (t->slots == NULL)
@@ -155,7 +158,7 @@ static bool begin(struct thread *t)
 		                 __ATOMIC_RELAXED);
 	if (t->slots == NULL) {
 		lock_release(&t->cache_lock);
-		cache_leave(t);
+		cache_leave(thread_bin(t, class));
 		return false;
 	}
 	if (t->state != CACHE_OPEN)
@@ -163,13 +166,13 @@ static bool begin(struct thread *t)
 	return true;
 }
 
-static void end(struct thread *t)
+static void end(struct thread *t, unsigned class)
 {
 	bool tell = t->tell;
 
 	t->tell = false;
 	lock_release(&t->cache_lock);
-	cache_leave(t);
+	cache_leave(thread_bin(t, class));
 	if (tell)
 		purger_tell();
 }
@@ -190,7 +193,7 @@ static size_t thread_bytes(const struct thread *t)
 	return size_min(size_min(share, most), THREAD_BYTES);
 }
 
-/* A bin gives its blocks and its array up. */
+/* A bin gives its blocks and its array up; nobody else is at work in it. */
 static void empty(struct thread *t, unsigned class)
 {
 	size_t known = t->full[class] * class_sizes[class];
@@ -205,31 +208,39 @@ static void empty(struct thread *t, unsigned class)
 	t->ramp[class] = 0;
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	__atomic_store_n(&thread_bin(t, class)->top, NULL, __ATOMIC_RELAXED);
-	__atomic_store_n(&thread_bin(t, class)->array, NULL, __ATOMIC_RELAXED);
 }
 
-/* Bins that are as they were at the last look make room for `class`. */
-static void empty_idle(struct thread *t, unsigned class)
+/* Empties a bin that is as it was at the last look. */
+static void empty_if_idle(struct thread *t, unsigned class)
 {
-	for (unsigned c = 0; c < CLASSES; c++) {
-		size_t count = held(t, c);
-		uintptr_t now = count == 0 ? 0 : (uintptr_t)thread_bin(t, c)->top[-1] / CLASS_STEP;
+	size_t count = held(t, class);
+	uintptr_t now = count == 0 ? 0 : (uintptr_t)thread_bin(t, class)->top[-1] / CLASS_STEP;
 
-		now = now * 31 + count + 1;
-		if (c != class && t->capacity[c] != 0 && t->seen[c] == (uint32_t)now) {
-			empty(t, c);
-			set_bounds(t, c);
-		}
-		t->seen[c] = (uint32_t)now;
+	now = now * 31 + count + 1;
+	if (t->capacity[class] != 0 && t->seen[class] == (uint32_t)now) {
+		empty(t, class);
+		set_bounds(t, class);
 	}
+	t->seen[class] = (uint32_t)now;
+}
+
+/* Idle bins make room for the caller's, in which it is busy.  A signal handler may have
+ * interrupted its thread in another one. */
+static void empty_idle(struct thread *t)
+{
+	for (unsigned c = 0; c < CLASSES; c++)
+		if (cache_enter(thread_bin(t, c))) {
+			empty_if_idle(t, c);
+			cache_leave(thread_bin(t, c));
+		}
 }
 
 /*
  * Bytes that the arrays of a thread may hold beside what they do.  Where `more` are too
- * many for `class`, what is idle is looked for: now and then, and ever more seldom while
+ * many, what is idle is looked for: now and then, and ever more seldom while
  * that finds little, for then all classes are in use at once.
  */
-static size_t bytes_left(struct thread *t, unsigned class, size_t more)
+static size_t bytes_left(struct thread *t, size_t more)
 {
 	size_t before = t->reserved;
 
@@ -237,7 +248,7 @@ static size_t bytes_left(struct thread *t, unsigned class, size_t more)
 		t->refusals = 0;
 		t->most = thread_bytes(t);
 		if (t->reserved + more > t->most) {
-			empty_idle(t, class);
+			empty_idle(t);
 			if (before - t->reserved >= t->most / 4)
 				t->patience = PATIENCE;
 			else
@@ -253,17 +264,17 @@ static bool grow(struct thread *t, unsigned class)
 	struct cache_bin *bin = thread_bin(t, class);
 	size_t count = held(t, class), old = t->capacity[class], size = class_sizes[class], left;
 	size_t capacity = old == 0 ? first_slots(t, class) : size_min(2 * old, most_slots(class));
-	void **before = old == 0 ? NULL : array_of(t, class), **after;
+	void **before = thread_bin_array(t, bin), **after;
 
 	if (capacity == old)
 		return false;
-	left = bytes_left(t, class, (capacity - old) * size);
+	left = bytes_left(t, (capacity - old) * size);
 	if (left < size)
 		return false;
 	capacity = size_min(capacity, old + left / size);
 	t->reserved += (capacity - old) * size;
 	t->capacity[class] = (uint16_t)capacity;
-	after = array_of(t, class);
+	after = t->slots + first_slot(t, class);
 	if (after != before && count != 0)
 		__builtin_memcpy(after, before, count * sizeof(*after));
 	__atomic_store_n(&bin->top, after + count, __ATOMIC_RELAXED);
@@ -309,13 +320,13 @@ void *cache_refill(struct thread *t, unsigned class)
 	unsigned want, got;
 	bool chunks;
 
-	if (!begin(t))
+	if (!begin(t, class))
 		return NULL;
 	if (held(t, class) != 0) {
 		/* It was not empty, but shut for a moment. */
 		block = bin->top[-1];
 		__atomic_store_n(&bin->top, bin->top - 1, __ATOMIC_RELAXED);
-		end(t);
+		end(t, class);
 		cache_mark(block, 0);
 		return block;
 	}
@@ -337,7 +348,7 @@ void *cache_refill(struct thread *t, unsigned class)
 		reverse(row, got);
 		__atomic_store_n(&bin->top, bin->top + got - 1, __ATOMIC_RELAXED);
 	}
-	end(t);
+	end(t, class);
 	if (got > 0)
 		cache_mark(block, 0);
 	return block;
@@ -359,11 +370,11 @@ bool cache_make_room(struct thread *t, unsigned class, void *block, const struct
 	struct cache_bin *bin = thread_bin(t, class);
 	bool room;
 
-	if (!begin(t))
+	if (!begin(t, class))
 		return false;
 	if (is_stranger(t, class, a)) {
 		t->strangers++;
-		end(t);
+		end(t, class);
 		return false;
 	}
 	if (bin->top >= bin->limit && (t->mark[class] < t->capacity[class] || grow(t, class)))
@@ -376,7 +387,7 @@ bool cache_make_room(struct thread *t, unsigned class, void *block, const struct
 		*bin->top = block;
 		__atomic_store_n(&bin->top, bin->top + 1, __ATOMIC_RELAXED);
 	}
-	end(t);
+	end(t, class);
 	return room;
 }
 
@@ -384,11 +395,11 @@ bool cache_holds(struct thread *t, unsigned class, const void *block)
 {
 	bool found = false;
 
-	if (class == CLASS_NONE || !begin(t))
+	if (class == CLASS_NONE || !begin(t, class))
 		return false;
-	for (size_t i = held(t, class); i > 0 && !found; i--)
-		found = thread_bin(t, class)->array[i - 1] == block;
-	end(t);
+	for (void **slot = thread_bin(t, class)->top, **all = slot - held(t, class); slot > all && !found;)
+		found = *--slot == block;
+	end(t, class);
 	return found;
 }
 
@@ -418,15 +429,29 @@ static void abandon(struct thread *t)
 	__builtin_memset(t->bins, 0, sizeof(t->bins));
 	__atomic_sub_fetch(&cache_free_bytes, t->counted, __ATOMIC_SEQ_CST);
 	t->reserved = t->counted = 0;
-	t->busy = 0;
 	t->state = CACHE_OPEN;
 	t->cache_lock.word = 0;
 }
 
+/* In some bin. */
+static bool is_busy(const struct thread *t)
+{
+	bool busy = false;
+
+	for (unsigned i = 0; i < CLASSES + 1; i++)
+		busy |= __atomic_load_n(&t->bins[i].busy, __ATOMIC_ACQUIRE) != 0;
+	return busy;
+}
+
 static bool at_work(const struct thread *t)
 {
-	return __atomic_load_n(&t->busy, __ATOMIC_RELAXED) != 0 ||
-	       __atomic_load_n(&t->cache_lock.word, __ATOMIC_RELAXED) != 0;
+	return is_busy(t) || __atomic_load_n(&t->cache_lock.word, __ATOMIC_RELAXED) != 0;
+}
+
+void cache_set_busy(struct thread *t, bool busy)
+{
+	for (unsigned i = 0; i < CLASSES + 1; i++)
+		__atomic_store_n(&t->bins[i].busy, busy, __ATOMIC_RELAXED);
 }
 
 /*
@@ -452,7 +477,7 @@ void cache_inherit(struct thread *t)
 	/* Nobody empties it meanwhile; and where its thread ended inside an operation the
 	 * block of that is lost at worst. */
 	lock_acquire(&t->cache_lock);
-	__atomic_store_n(&t->busy, 0, __ATOMIC_RELAXED);
+	cache_set_busy(t, false);
 	lock_release(&t->cache_lock);
 }
 
@@ -482,8 +507,7 @@ static bool empty_shut(struct thread *t, bool known)
 
 	if (__atomic_load_n(&t->state, __ATOMIC_RELAXED) != CACHE_SHUT || !lock_try(&t->cache_lock))
 		return false;
-	if (t->state == CACHE_SHUT && (known || t == thread_self) &&
-	    __atomic_load_n(&t->busy, __ATOMIC_ACQUIRE) == 0) {
+	if (t->state == CACHE_SHUT && (known || t == thread_self) && !is_busy(t)) {
 		empty_all(t);
 		set_state(t, CACHE_DRAINED);
 		t->witness = t->refused = 0;
@@ -557,10 +581,11 @@ void cache_held(size_t *bytes, size_t *threads)
 		size_t of_thread = 0;
 
 		for (unsigned c = 0; c < CLASSES; c++) {
-			void **base = __atomic_load_n(&thread_bin(t, c)->array, __ATOMIC_RELAXED);
+			void **base = __atomic_load_n(&t->slots, __ATOMIC_RELAXED) +
+			              __atomic_load_n(&thread_bin(t, c)->first, __ATOMIC_RELAXED);
 			void **top = __atomic_load_n(&thread_bin(t, c)->top, __ATOMIC_RELAXED);
 
-			/* The owner may be moving them. */
+			/* It may have none, or the owner may be moving them. */
 			if (base < top && top - base <= CLASS_SLOTS)
 				of_thread += (size_t)(top - base) * class_sizes[c];
 		}

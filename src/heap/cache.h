@@ -5,22 +5,23 @@
  * A cached block is in use as far as the heap knows.  Its second word holds a mark,
  * so that freeing it once more is noticed.
  *
- * The owner's operations take no lock and no atomic read-modify-write.  Each sets
- * `busy`, reads the bounds, moves the top, and clears `busy`: plain stores, in that
- * order for the compiler.  Another thread takes the caches of idle owners over without
+ * The owner's operations take no lock and no atomic read-modify-write.  Each sets its
+ * bin's `busy`, reads the bounds, moves the top, and clears `busy`: plain stores, in that
+ * order for the compiler, to the same line of the processor's cache.  Another thread takes the caches of idle owners over without
  * stopping them: it shuts each, that is, under the cache's lock it makes every bin look
  * empty and full (base above, limit below every top).  It lets every thread of the process
  * execute a barrier (membarrier), once for all.  Then it takes each lock again and looks at
- * `busy`.  If that is 0, the owner's next operation will see the new bounds, fail its
- * ordinary test, and wait for the lock; until then the cache is the other thread's.  If it
+ * each `busy`.  If all are 0, the owner's next operation will see the new bounds, fail its
+ * ordinary test, and wait for the lock; until then the cache is the other thread's.  If one
  * is 1 the bounds are put back.  An owner that comes in between opens its cache, and keeps
  * it.
  *
- * A signal handler that finds `busy` set has interrupted an operation: it goes to
- * the arena directly and leaves `busy` alone.  The slow paths below set it too.
+ * A signal handler that finds `busy` set has interrupted an operation on this bin: it goes
+ * to the arena directly and leaves the bin alone.  The slow paths below set it too, in each
+ * bin that they work on, and hold the cache's lock.
  *
  * I1: the purger never writes a top that it does not own.
- * I2: every block in [array, top) is in use in its arena, and in no other cache;
+ * I2: every block from a bin's first slot to its top is in use in its arena, and in no other cache;
  *     blocks leave the range before they are freed, and enter it after they were
  *     allocated, so that it also holds in the child of a fork.
  */
@@ -65,20 +66,20 @@ static inline void cache_mark(void *block, uint32_t mark)
  * By compare and store: one instruction that does both (bts) costs 4 ns a time on
  * Zen.  The compiler alone would load the word first.
  */
-static inline bool cache_enter(struct thread *t)
+static inline bool cache_enter(struct cache_bin *bin)
 {
-	__asm__ goto("cmpl $0, %0\n\tjne %l1" : : "m"(t->busy) : "cc", "memory" : busy);
-	__atomic_store_n(&t->busy, 1, __ATOMIC_RELAXED);
+	__asm__ goto("cmpl $0, %0\n\tjne %l1" : : "m"(bin->busy) : "cc", "memory" : busy);
+	__atomic_store_n(&bin->busy, 1, __ATOMIC_RELAXED);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	return true;
 busy:
 	return false;
 }
 
-static inline void cache_leave(struct thread *t)
+static inline void cache_leave(struct cache_bin *bin)
 {
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	__atomic_store_n(&t->busy, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&bin->busy, 0, __ATOMIC_RELEASE);
 }
 
 /*
@@ -87,15 +88,15 @@ static inline void cache_leave(struct thread *t)
  */
 
 /* A cached block of the bin, or NULL. */
-static inline void *cache_pop(struct thread *t, struct cache_bin *bin)
+static inline void *cache_pop(struct cache_bin *bin)
 {
 	void *block, **top;
 
-	if (!cache_enter(t))
+	if (!cache_enter(bin))
 		return NULL;
 	top = bin->top;
 	if (unlikely(top <= bin->base)) {
-		cache_leave(t);
+		cache_leave(bin);
 		return NULL;
 	}
 	block = top[-1];
@@ -103,27 +104,27 @@ static inline void *cache_pop(struct thread *t, struct cache_bin *bin)
 	cache_mark(block, 0);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	bin->top--;
-	cache_leave(t);
+	cache_leave(bin);
 	return block;
 }
 
 /* Whether the block, of the bin's class, now is in the cache. */
-static inline bool cache_push(struct thread *t, struct cache_bin *bin, void *block)
+static inline bool cache_push(struct cache_bin *bin, void *block)
 {
 	void **top;
 
-	if (!cache_enter(t))
+	if (!cache_enter(bin))
 		return false;
 	top = bin->top;
 	if (unlikely(top >= bin->limit || cache_marked(block))) {
-		cache_leave(t);
+		cache_leave(bin);
 		return false;
 	}
 	cache_mark(block, CACHE_MARK);
 	*top = block;
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	bin->top++;
-	cache_leave(t);
+	cache_leave(bin);
 	return true;
 }
 
@@ -144,7 +145,7 @@ static inline void *cache_get(size_t bytes)
 {
 	struct thread *t = thread_self;
 
-	return cache_pop(t, cache_even_bin(t, bytes));
+	return cache_pop(cache_even_bin(t, bytes));
 }
 
 /* The same for at most CLASS_LARGEST bytes. */
@@ -152,7 +153,7 @@ static inline void *cache_get_larger(size_t bytes)
 {
 	struct thread *t = thread_self;
 
-	return cache_pop(t, thread_bin(t, class_of_request(bytes)));
+	return cache_pop(thread_bin(t, class_of_request(bytes)));
 }
 
 /*
@@ -166,7 +167,7 @@ static inline bool cache_put(void *block)
 
 	if (unlikely(step >= WINDOW_READ(window.steps)))
 		return false;
-	return cache_push(t, (struct cache_bin *)((char *)t->bins + WINDOW_READ(window.bins[step >> 12])), block);
+	return cache_push((struct cache_bin *)((char *)t->bins + WINDOW_READ(window.bins[step >> 12])), block);
 }
 
 /* The same for any block that holds at least so many bytes, at most CLASS_EVEN. */
@@ -174,7 +175,7 @@ static inline bool cache_put_sized(void *block, size_t bytes)
 {
 	struct thread *t = thread_self;
 
-	return cache_push(t, cache_even_bin(t, bytes), block);
+	return cache_push(cache_even_bin(t, bytes), block);
 }
 
 /* The same for a chunk that is sound and of a cached size. */
@@ -194,7 +195,7 @@ static inline bool cache_put_chunk(void *block)
 	if (unlikely(((size | (uintptr_t)block) & (CHUNK_ALIGN - 1)) != 0))
 		return false;
 	class = class_of_usable(size - SIZE_SZ);
-	return likely(class != CLASS_NONE) && cache_push(t, thread_bin(t, class), block);
+	return likely(class != CLASS_NONE) && cache_push(thread_bin(t, class), block);
 }
 
 /* ---- slow paths, of the calling thread's own cache ---- */
@@ -207,6 +208,9 @@ bool cache_make_room(struct thread *t, unsigned class, void *block, const struct
 bool cache_holds(struct thread *t, unsigned class, const void *block);
 
 /* ---- other threads' ---- */
+
+/* Of all bins, for good: a thread without a cache. */
+void cache_set_busy(struct thread *t, bool busy);
 
 /* What a dead thread cached is for the thread that takes its record over. */
 void cache_inherit(struct thread *t);

@@ -145,7 +145,8 @@ NOINLINE struct thread *registry_enter(void)
 		lock_alive(r);
 		r->thread.caching = policy_is_default();
 		/* Without a cache the fast paths need not look any further. */
-		__atomic_store_n(&r->thread.busy, !r->thread.caching, __ATOMIC_RELAXED);
+		if (!r->thread.caching)
+			cache_set_busy(&r->thread, true);
 		__atomic_store_n(&r->thread.arena, arena_attach(), __ATOMIC_RELAXED);
 	} else {
 		r = &shared;

@@ -10,15 +10,16 @@
 #include "heap/classes.h"
 
 /*
- * Blocks of a class, newest last: those in [array, top) are cached.  base is the array
- * and limit where it ends, or the bin is empty and full at once, while the thread may not
- * use it.
+ * Blocks of a class, newest last: those from slot `first` to the top are cached.  base is
+ * that slot's address and limit where the array ends, or the bin is empty and full at once,
+ * while the thread may not use it.
  */
 struct cache_bin {
-	void **top;   /* owner; another thread only while it owns the cache */
-	void **base;  /* atomic: whoever holds cache_lock */
-	void **limit; /* the same */
-	void **array; /* the same; NULL: none */
+	void **top;     /* owner; another thread only while it owns the cache; NULL: no array */
+	void **base;    /* atomic: whoever holds cache_lock */
+	void **limit;   /* the same */
+	uint32_t first; /* the same */
+	uint32_t busy;  /* an operation of the owner's is under way; atomic (cache.h) */
 };
 
 enum cache_state {
@@ -33,8 +34,6 @@ struct thread {
 	                        first is known to the kernel alone */
 	struct thread *next; /* const once listed */
 
-	/* An operation on the bins is under way in the owner; atomic (cache.h). */
-	uint32_t busy;
 	bool caching;        /* const while its thread lives */
 	uint32_t id;         /* of its thread, which may have ended; for who looks from outside */
 	uint32_t settled;    /* generation that looked at it as an orphan; cache.c */
@@ -62,6 +61,12 @@ struct thread {
 static inline struct cache_bin *thread_bin(struct thread *t, unsigned class)
 {
 	return &t->bins[class + 1];
+}
+
+/* The first slot of its array; NULL: it has none. */
+static inline void **thread_bin_array(const struct thread *t, const struct cache_bin *bin)
+{
+	return bin->top == NULL ? NULL : t->slots + bin->first;
 }
 
 /* Where it is among the bins: window.bins has this for each unit of a slab. */

@@ -20,7 +20,8 @@ _Static_assert(offsetof(struct window, base) == 0 && offsetof(struct window, ste
                offsetof(struct window, bits) == 32 && offsetof(struct window, segments) == 40,
                "the layout of the window");
 _Static_assert(sizeof(struct cache_bin) == 32 && offsetof(struct cache_bin, top) == 0 &&
-               offsetof(struct cache_bin, array) == 24, "the layout of a cache's bin");
+               offsetof(struct cache_bin, first) == 24 && offsetof(struct cache_bin, busy) == 28,
+               "the layout of a cache's bin");
 _Static_assert(offsetof(struct heap_info, arena) == 0 && offsetof(struct heap_info, prev) == 8 &&
                offsetof(struct heap_info, size) == 16, "the layout of a heap");
 _Static_assert(offsetof(struct spare_places, lock) == 0 &&
@@ -98,7 +99,6 @@ __attribute__((visibility("default"))) const struct cede_descriptor cede_descrip
 	.heap_header = sizeof(struct heap_info),
 	.segment_arena = offsetof(struct segment, arena),
 	.thread_id = offsetof(struct thread, id),
-	.thread_busy = offsetof(struct thread, busy),
 	.thread_caching = offsetof(struct thread, caching),
 	.thread_lock = offsetof(struct thread, cache_lock.word),
 	.thread_slots = offsetof(struct thread, slots),

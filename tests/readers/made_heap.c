@@ -69,7 +69,6 @@ void made_heap_fill(void)
 	/* One block is cached: the only one in use of the first slab. */
 	heap.threads[1].slots = SLOTS;
 	heap.threads[1].bins[2][0] = SLOTS + 8;
-	heap.threads[1].bins[2][3] = SLOTS;
 	*(uint64_t *)SLOTS = heap.window[0];
 	heap.slots_bytes = HEAP_SIZE;
 	heap.the_claim = address(&heap.claim);
@@ -126,7 +125,7 @@ static void descriptor_begin(void)
 		.arena_lowest = offsetof(struct arena, lowest), .heap_header = 64,
 		.record_arena = offsetof(struct record, arena),
 		.segment_arena = offsetof(struct segment, arena),
-		.thread_id = offsetof(struct thread, id), .thread_busy = offsetof(struct thread, busy),
+		.thread_id = offsetof(struct thread, id),
 		.thread_caching = offsetof(struct thread, caching),
 		.thread_lock = offsetof(struct thread, lock),
 		.thread_slots = offsetof(struct thread, slots), .claim_size = sizeof(struct claim),

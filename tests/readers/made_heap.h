@@ -44,7 +44,7 @@ struct segment {
 
 struct thread {
 	uint64_t next, slots;
-	uint32_t id, busy, lock;
+	uint32_t id, lock;
 	uint8_t caching, room[128];
 	uint64_t bins[CLASSES][4];
 };

@@ -211,7 +211,8 @@ static void test_locks(void **state)
 	}
 	/* The caches of threads that have ended bear what they like. */
 	made_heap_begin();
-	heap.threads[0].busy = heap.threads[1].lock = 1;
+	heap.threads[0].bins[1][3] = (uint64_t)1 << 32;
+	heap.threads[1].lock = 1;
 	assert_true(read_by(rest));
 	assert_int_equal(outcome, READING_DONE);
 }

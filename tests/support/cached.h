@@ -34,7 +34,7 @@ static inline size_t held(unsigned class)
 {
 	const struct cache_bin *bin = thread_bin(t, class);
 
-	return (size_t)(bin->top - bin->array);
+	return (size_t)(bin->top - thread_bin_array(t, bin));
 }
 
 static inline size_t held_at_all(void)

@@ -172,11 +172,11 @@ bool is_whole(struct thread *t)
 		const struct cache_bin *bin = thread_bin(t, c);
 
 		reserved += (size_t)t->capacity[c] * class_sizes[c];
-		if (bin->limit - bin->base != t->mark[c] || t->mark[c] > t->capacity[c] ||
+		if (bin->busy != 0 || bin->limit - bin->base != t->mark[c] || t->mark[c] > t->capacity[c] ||
 		    bin->top < bin->base || bin->top > bin->base + t->capacity[c])
 			return false;
 	}
-	return reserved == t->reserved && t->cache_lock.word == 0 && t->busy == 0;
+	return reserved == t->reserved && t->cache_lock.word == 0;
 }
 
 void is_used_again(struct thread *t)
@@ -233,7 +233,7 @@ void come_again(void)
 
 void takes_over(void)
 {
-	EXPECT(thread_self == record && record->busy == 0);
+	EXPECT(thread_self == record && thread_bin(record, class_of_request(BYTES))->busy == 0);
 	EXPECT(record->state != CACHE_DRAINED || is_empty(record));
 	EXPECT(record->state != CACHE_OPEN || is_whole(record));
 }

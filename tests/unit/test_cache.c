@@ -153,7 +153,7 @@ static size_t cached_here(size_t bytes)
 {
 	const struct cache_bin *bin = thread_bin(thread_self, class_of_request(bytes));
 
-	return (size_t)(bin->top - bin->array);
+	return (size_t)(bin->top - thread_bin_array(thread_self, bin));
 }
 
 /* many: 64 bytes first, then 8, 40 and 24 in turn. */
@@ -226,7 +226,8 @@ static void works_uncached_without_slots(void)
 		many[i] = get(i);
 	for (size_t i = 0; i < 1000; i++)
 		cede_free(many[i]);
-	EXPECT(t->slots == NULL && t->busy == 0 && t->reserved == 0 && live_bytes() == 0);
+	EXPECT(t->slots == NULL && t->reserved == 0 && live_bytes() == 0);
+	EXPECT(thread_bin(t, class_of_request(100))->busy == 0);
 	audit_arena(a);
 	script_reset();
 	cede_free(get(100));
@@ -235,25 +236,30 @@ static void works_uncached_without_slots(void)
 
 /* ---- when the cache has no part in it ---- */
 
-/* A signal handler finds `busy` set: its thread is in an operation. */
+/* A signal handler finds `busy` set: its thread is in an operation on this bin. */
 static void a_handler_goes_to_the_arena(void)
 {
-	struct cache_bin before[CLASSES + 1];
-	void *cached = NULL, *block;
+	struct cache_bin *bin, before;
+	void *cached, *block;
 
 	start();
 	cede_free(cached = get(100));
-	memcpy(before, t->bins, sizeof(before));
-	t->busy = 1;
+	bin = thread_bin(t, class_of_request(100));
+	bin->busy = 1;
+	before = *bin;
 	block = get(100);
 	EXPECT(block != cached);
-	block = cede_realloc(block, 5000);
-	cede_free(cede_calloc(10, 10));
 	cede_free(block);
-	EXPECT(t->busy == 1 && memcmp(before, t->bins, sizeof(before)) == 0);
+	cede_free(cede_calloc(10, 10));
+	cede_free(cede_realloc(get(100), 5000));
+	EXPECT(memcmp(bin, &before, sizeof(before)) == 0);
+	/* Of the others it uses the cache. */
+	block = get(200);
+	cede_free(block);
+	EXPECT(cede_malloc(200) == block);
 	(void)cede_malloc_trim(0);
-	EXPECT(t->busy == 1 && memcmp(before, t->bins, sizeof(before)) == 0);
-	t->busy = 0;
+	EXPECT(memcmp(bin, &before, sizeof(before)) == 0);
+	bin->busy = 0;
 	EXPECT(cede_malloc(100) == cached);
 	audit_arena(a);
 }

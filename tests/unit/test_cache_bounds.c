@@ -136,6 +136,24 @@ static void an_idle_class_makes_room(void)
 	audit_arena(a);
 }
 
+/* Nor does a bin whose operation a signal handler interrupted give anything up to it. */
+static void a_bin_at_work_does_not(void)
+{
+	unsigned old;
+	size_t capacity;
+
+	start();
+	old = class_of_request(LARGEST);
+	(void)cede_malloc_trim(0);
+	capacity = get_and_free_many(LARGEST, MOST_OF_A_THREAD);
+	thread_bin(t, old)->busy = 1;
+	(void)get_and_free_many(1000, MOST_OF_A_THREAD);
+	EXPECT(t->capacity[old] == capacity && held(old) > capacity / 2);
+	EXPECT(thread_bin(t, old)->busy == 1);
+	thread_bin(t, old)->busy = 0;
+	audit_arena(a);
+}
+
 /* One in use keeps what it has: no two turns leave it with as many and the same newest. */
 static void a_class_in_use_does_not(void)
 {
@@ -281,6 +299,7 @@ int main(int argc, char **argv)
 		child_test(each_class_has_its_bound),
 		child_test(all_classes_share_the_threads_bound),
 		child_test(an_idle_class_makes_room),
+		child_test(a_bin_at_work_does_not),
 		child_test(a_class_in_use_does_not),
 		child_test(all_threads_share_the_total),
 		child_test(a_full_bin_keeps_half),

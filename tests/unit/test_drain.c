@@ -91,10 +91,10 @@ static void one_barrier_is_for_all(void)
 		EXPECT(pthread_create(&threads[i], NULL, fill_and_sleep, (void *)i) == 0);
 	pthread_barrier_wait(&crowd_filled);
 	EXPECT(cache_drain_idle(false) && barriers == 0 && crowd_in(CACHE_OPEN) == CROWD);
-	crowd[3]->busy = 1;
+	thread_bin(crowd[3], class_of_request(BYTES))->busy = 1;
 	EXPECT(cache_drain_idle(false) && barriers == 1);
 	EXPECT(crowd_in(CACHE_DRAINED) == CROWD - 1);
-	crowd[3]->busy = 0;
+	thread_bin(crowd[3], class_of_request(BYTES))->busy = 0;
 	EXPECT(crowd[3]->state == CACHE_OPEN && is_whole(crowd[3]));
 	EXPECT(!cache_drain_idle(false) && barriers == 2 && crowd_in(CACHE_DRAINED) == CROWD);
 	EXPECT(!cache_drain_idle(true) && barriers == 2 && live_bytes() == live);
@@ -164,9 +164,9 @@ static void at_work_it_stays_as_it_is(void)
 {
 	drain_start();
 	worker_does(fill);
-	record->busy = 1;
+	thread_bin(record, class_of_request(BYTES))->busy = 1;
 	stays_as_it_is();
-	record->busy = 0;
+	thread_bin(record, class_of_request(BYTES))->busy = 0;
 	worker_does(take_the_newest);
 	is_used_again(record);
 }
@@ -237,11 +237,11 @@ static void what_is_never_to_be_had_is_ignored(void)
 
 	drain_start();
 	worker_does(fill);
-	record->busy = 1;
+	thread_bin(record, class_of_request(BYTES))->busy = 1;
 	while (cache_drain_idle(false) && looks < 1000)
 		looks++;
 	EXPECT(looks > 10 && looks < 100);
-	record->busy = 0;
+	thread_bin(record, class_of_request(BYTES))->busy = 0;
 	worker_does(fill);
 	is_used_again(record);
 }
@@ -277,7 +277,7 @@ static void a_newcomer_inherits_the_cache(void)
 	for (int busy = 0; busy < 2; busy++) {
 		worker_does(fill);
 		dead = record;
-		dead->busy = (uint32_t)busy;
+		thread_bin(dead, class_of_request(BYTES))->busy = (uint32_t)busy;
 		worker_dies();
 		worker_starts();
 		worker_does(takes_over);

@@ -60,7 +60,7 @@ static void orphans_are_emptied(void)
 static void orphans_are_abandoned(void)
 {
 	(void)cache_drain_idle(true);
-	EXPECT(is_empty(record) && record->busy == 0 && record->cache_lock.word == 0);
+	EXPECT(is_empty(record) && thread_bin(record, class_of_request(BYTES))->busy == 0 && record->cache_lock.word == 0);
 	EXPECT(live_bytes() >= live + BLOCKS * (size_t)BYTES);
 	newcomer_is_served();
 }
@@ -78,10 +78,10 @@ static void those_at_work_are_abandoned_in_the_child(void)
 {
 	drain_start();
 	worker_does(fill);
-	record->busy = 1;
+	thread_bin(record, class_of_request(BYTES))->busy = 1;
 	in_a_child(orphans_are_abandoned);
 	in_a_child(newcomer_is_served);
-	record->busy = 0;
+	thread_bin(record, class_of_request(BYTES))->busy = 0;
 	record->cache_lock.word = os_thread_id() + 1;
 	in_a_child(orphans_are_abandoned);
 	in_a_child(newcomer_is_served);

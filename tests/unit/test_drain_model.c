@@ -9,8 +9,8 @@
  * empty.  The search keeps every state it has seen, whole.
  *
  * What the lock of the cache guards is one step, as nobody else looks meanwhile.
- * There is one cache: what a pass does to others between its two looks is nothing to
- * this one but time.
+ * There is one cache of one bin: what a pass does to others between its two looks is nothing
+ * to this one but time, and a pass takes all bins of a cache or none.
  */
 #include <setjmp.h>
 #include <stdarg.h>
