@@ -301,13 +301,6 @@ EXPORT void cede_free(void *block)
 	fast_free(block);
 }
 
-/*
- * To here calloc clears all, by default also what reads zero: new pages then come in
- * order, and mostly lie side by side in the machine's memory, for which the processor has
- * joint entries.  A table that is filled at random would scatter them for good.
- */
-#define CLEAR_ALL ((size_t)256 << 10)
-
 EXPORT void *cede_calloc(size_t count, size_t each)
 {
 	struct arena *a;
@@ -334,9 +327,7 @@ EXPORT void *cede_calloc(size_t count, size_t each)
 		return out_of_memory();
 	if (unlikely(chunk_is_mapped(c)))
 		mapped_bound();
-	if (bytes <= CLEAR_ALL && policy_is_default())
-		stale = chunk_usable(c);
-	else if (unlikely(stale == SIZE_MAX))
+	if (unlikely(stale == SIZE_MAX))
 		stale = chunk_is_mapped(c) && !mapped_is_stale(c) ? 0 : chunk_usable(c);
 	alloc_clear(chunk_to_block(c), stale);
 	return chunk_to_block(c);

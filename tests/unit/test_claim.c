@@ -375,20 +375,6 @@ static void purged_memory_is_not_cleared_again(void)
 	audit_arena(a);
 }
 
-/* To 256 KiB it is, so that its pages come in order. */
-static void a_small_table_is_there_at_once(void)
-{
-	char *block;
-
-	a = script_heap(POLICY_DEFAULT);
-	cede_free(touched(2 * MIB));
-	EXPECT(giving_release(SIZE_MAX) != 0);
-	block = cede_calloc(1, 256 * KIB);
-	EXPECT(os_resident(page_of(block), 255 * KIB) >= 252 * KIB);
-	block = cede_calloc(1, 260 * KIB);
-	EXPECT(os_resident(page_of(block), 255 * KIB) <= 2 * PAGE);
-}
-
 /* Freed, but hardly touched: calloc makes no more of it. */
 static void sparse_memory_stays_sparse(void)
 {
@@ -496,7 +482,6 @@ int main(void)
 		child_test(statistics_count_what_is_taken_as_free),
 		child_test(purged_memory_reads_zero),
 		child_test(purged_memory_is_not_cleared_again),
-		child_test(a_small_table_is_there_at_once),
 		child_test(sparse_memory_stays_sparse),
 		child_test(what_was_refused_is_cleared),
 		child_test(a_refused_discard_ends),
