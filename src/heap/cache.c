@@ -144,7 +144,21 @@ static bool take_lock(struct lock *lock)
 	return true;
 }
 
-/* Takes the lock, opens the cache if it is not, and is busy in the bin. */
+/* In so many. */
+static unsigned busy_bins(const struct thread *t)
+{
+	unsigned busy = 0;
+
+	for (unsigned i = 0; i < CLASSES + 1; i++)
+		busy += __atomic_load_n(&t->bins[i].busy, __ATOMIC_ACQUIRE) != 0;
+	return busy;
+}
+
+/*
+ * Takes the lock, opens the cache if it is not, and is busy in the bin.  Not in a handler
+ * that interrupted an operation on another bin, if that may have read a top and is yet to
+ * find the bin shut.
+ */
 static bool begin(struct thread *t, unsigned class)
 {
 	if (!t->caching || !cache_is_on() || !cache_enter(thread_bin(t, class)))
@@ -156,7 +170,7 @@ static bool begin(struct thread *t, unsigned class)
 	if (t->slots == NULL)
 		__atomic_store_n(&t->slots, os_map(NULL, cache_slots_bytes, OS_READ_WRITE),
 		                 __ATOMIC_RELAXED);
-	if (t->slots == NULL) {
+	if (t->slots == NULL || (t->state != CACHE_OPEN && busy_bins(t) > 1)) {
 		lock_release(&t->cache_lock);
 		cache_leave(thread_bin(t, class));
 		return false;
@@ -237,8 +251,8 @@ static void empty_idle(struct thread *t)
 
 /*
  * Bytes that the arrays of a thread may hold beside what they do.  Where `more` are too
- * many, what is idle is looked for: now and then, and ever more seldom while
- * that finds little, for then all classes are in use at once.
+ * many, what is idle is looked for: now and then, and ever more seldom while that finds
+ * little, for then all classes are in use at once.
  */
 static size_t bytes_left(struct thread *t, size_t more)
 {
@@ -433,19 +447,9 @@ static void abandon(struct thread *t)
 	t->cache_lock.word = 0;
 }
 
-/* In some bin. */
-static bool is_busy(const struct thread *t)
-{
-	bool busy = false;
-
-	for (unsigned i = 0; i < CLASSES + 1; i++)
-		busy |= __atomic_load_n(&t->bins[i].busy, __ATOMIC_ACQUIRE) != 0;
-	return busy;
-}
-
 static bool at_work(const struct thread *t)
 {
-	return is_busy(t) || __atomic_load_n(&t->cache_lock.word, __ATOMIC_RELAXED) != 0;
+	return busy_bins(t) != 0 || __atomic_load_n(&t->cache_lock.word, __ATOMIC_RELAXED) != 0;
 }
 
 void cache_set_busy(struct thread *t, bool busy)
@@ -507,7 +511,7 @@ static bool empty_shut(struct thread *t, bool known)
 
 	if (__atomic_load_n(&t->state, __ATOMIC_RELAXED) != CACHE_SHUT || !lock_try(&t->cache_lock))
 		return false;
-	if (t->state == CACHE_SHUT && (known || t == thread_self) && !is_busy(t)) {
+	if (t->state == CACHE_SHUT && (known || t == thread_self) && busy_bins(t) == 0) {
 		empty_all(t);
 		set_state(t, CACHE_DRAINED);
 		t->witness = t->refused = 0;

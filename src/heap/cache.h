@@ -7,23 +7,24 @@
  *
  * The owner's operations take no lock and no atomic read-modify-write.  Each sets its
  * bin's `busy`, reads the bounds, moves the top, and clears `busy`: plain stores, in that
- * order for the compiler, to the same line of the processor's cache.  Another thread takes the caches of idle owners over without
- * stopping them: it shuts each, that is, under the cache's lock it makes every bin look
- * empty and full (base above, limit below every top).  It lets every thread of the process
- * execute a barrier (membarrier), once for all.  Then it takes each lock again and looks at
- * each `busy`.  If all are 0, the owner's next operation will see the new bounds, fail its
- * ordinary test, and wait for the lock; until then the cache is the other thread's.  If one
- * is 1 the bounds are put back.  An owner that comes in between opens its cache, and keeps
- * it.
+ * order for the compiler, to one line of the processor's cache.  Another thread takes the
+ * caches of idle owners over without stopping them: it shuts each, that is, under the
+ * cache's lock it makes every bin look empty and full (base above, limit below every top).
+ * It lets every thread of the process execute a barrier (membarrier), once for all.  Then
+ * it takes each lock again and looks at each `busy`.  If all are 0, the owner's next
+ * operation will see the new bounds, fail its ordinary test, and wait for the lock; until
+ * then the cache is the other thread's.  If one is 1 the bounds are put back.  An owner that
+ * comes in between opens its cache, and keeps it.
  *
  * A signal handler that finds `busy` set has interrupted an operation on this bin: it goes
  * to the arena directly and leaves the bin alone.  The slow paths below set it too, in each
- * bin that they work on, and hold the cache's lock.
+ * bin that they work on, and hold the cache's lock.  A cache that is shut no handler opens
+ * over an operation of its thread: that may have read a top which is no longer true.
  *
  * I1: the purger never writes a top that it does not own.
- * I2: every block from a bin's first slot to its top is in use in its arena, and in no other cache;
- *     blocks leave the range before they are freed, and enter it after they were
- *     allocated, so that it also holds in the child of a fork.
+ * I2: every block from a bin's first slot to its top is in use in its arena, and in no
+ *     other cache; blocks leave the range before they are freed, and enter it after they
+ *     were allocated, so that it also holds in the child of a fork.
  */
 #ifndef CEDE_HEAP_CACHE_H
 #define CEDE_HEAP_CACHE_H

@@ -264,6 +264,29 @@ static void a_handler_goes_to_the_arena(void)
 	audit_arena(a);
 }
 
+/* The operation that it interrupted may have read a top before the cache was emptied: it must
+ * find the bin shut. */
+static void a_handler_opens_no_shut_cache(void)
+{
+	struct cache_bin *bin;
+	void *block;
+
+	start();
+	cede_free(get(100));
+	(void)cede_malloc_trim(0);
+	EXPECT(t->state == CACHE_DRAINED);
+	bin = thread_bin(t, class_of_request(100));
+	bin->busy = 1;
+	block = get(200);
+	cede_free(block);
+	EXPECT(t->state == CACHE_DRAINED && bin->base == (void **)UINTPTR_MAX && bin->limit == NULL);
+	EXPECT(held_at_all() == 0 && thread_bin(t, class_of_request(200))->busy == 0);
+	bin->busy = 0;
+	cede_free(get(200));
+	EXPECT(t->state == CACHE_OPEN && held_at_all() == 1);
+	audit_arena(a);
+}
+
 static void what_is_cached_counts_as_free(void)
 {
 	struct mallinfo2 info;
@@ -347,6 +370,7 @@ int main(int argc, char **argv)
 		child_test(mapped_blocks_are_not_cached),
 		child_test(works_uncached_without_slots),
 		child_test(a_handler_goes_to_the_arena),
+		child_test(a_handler_opens_no_shut_cache),
 		child_test(what_is_cached_counts_as_free),
 		child_test(trimming_empties_ones_own),
 		child_test(nothing_is_cached_when_freed_bytes_matter),
