@@ -25,12 +25,12 @@
 
 #include "support/drain_model.h"
 
-#define TABLE (1u << 20)
+#define TABLE (1u << 21)
 
 /* What the protocol must not do without, to be left out one at a time. */
 enum fault {
 	NONE, NO_BARRIER, BARRIER_COMES_FIRST, BUSY_CLEARED_EARLY, BUSY_SET_LATE, BUSY_NOT_READ,
-	PASSES_AT_ONCE, SHUT_NOT_CANCELLED, BUSY_LEFT_SHUT, SHUT_PASSED_OVER, FAULTS
+	PASSES_AT_ONCE, SHUT_NOT_CANCELLED, BUSY_LEFT_SHUT, SHUT_PASSED_OVER, HANDLER_OPENS, FAULTS
 };
 
 struct search {
@@ -172,6 +172,22 @@ static bool owner_moves(struct state *s)
 {
 	return !s->served ||
 	       store(s, OWNER, TOP, s->frees ? s->top[OWNER] + 1u : s->top[OWNER] - 1u);
+}
+
+/*
+ * A signal handler, which wants a block of another bin, finds the cache shut, and opens it,
+ * but not over an operation that is under way in this bin.
+ */
+static bool owner_is_interrupted(const struct search *search, struct state *s)
+{
+	if (s->at[OWNER] == OWNER_CHOOSES || s->queued[OWNER] != 0 || s->lock != NOBODY ||
+	    s->memory[STATE] == OPEN)
+		return false;
+	if (s->memory[BUSY] != 0 && search->fault != HANDLER_OPENS)
+		return false;
+	s->memory[STATE] = OPEN;
+	open_bin(s);
+	return true;
 }
 
 /* The step of the operation at `at`, and what it leaves for later. */
@@ -470,7 +486,7 @@ static void check_end(struct search *search, const struct state *s)
 /* Visits whatever can come next of *s. */
 static void go_on(struct search *search, const struct state *s)
 {
-	enum { KINDS = 3, STEPS = 1 + BLOCKS + KINDS * THREADS };
+	enum { KINDS = 3, STEPS = 1 + BLOCKS + KINDS * THREADS + 1 };
 	bool any = false;
 
 	for (unsigned step = 0; step < STEPS && search->violation == NULL; step++) {
@@ -481,6 +497,8 @@ static void go_on(struct search *search, const struct state *s)
 
 		if (step <= BLOCKS)
 			done = owner_step(search, &next, step);
+		else if (step == STEPS - 1)
+			done = owner_is_interrupted(search, &next);
 		else if (kind == 0)
 			done = who == OWNER ? owner_sleeps(&next) : drainer_step(search, &next, who);
 		else if (kind == 1)
