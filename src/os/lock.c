@@ -3,6 +3,11 @@
 #include "os/os.h"
 
 #define SPINS 256
+/*
+ * No sleep is for ever: whom a release woke may run a signal handler before it takes the
+ * lock, and wait there for what another one has that sleeps for this lock.
+ */
+#define SLEEP_MS 10
 
 __thread uint32_t lock_self;
 
@@ -35,36 +40,36 @@ static bool spin(struct lock *lock)
 	return false;
 }
 
-/* Returns how many times it slept. */
-static uint64_t sleep_until_mine(struct lock *lock)
+/* Returns whether it slept. */
+static bool sleep_until_mine(struct lock *lock)
 {
 	uint32_t mine = lock_self;
 
-	for (uint64_t sleeps = 0;;) {
+	for (bool slept = false;;) {
 		uint32_t word = __atomic_load_n(&lock->word, __ATOMIC_RELAXED);
 
 		if (word == 0) {
 			/* Others may sleep still: keep the bit so that release wakes one. */
 			if (__atomic_compare_exchange_n(&lock->word, &word, mine | LOCK_WAITERS,
 			                                false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-				return sleeps;
+				return slept;
 			continue;
 		}
 		if (!(word & LOCK_WAITERS) &&
 		    !__atomic_compare_exchange_n(&lock->word, &word, word | LOCK_WAITERS, false,
 		                                 __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 			continue;
-		os_futex_wait(&lock->word, word | LOCK_WAITERS, -1);
-		sleeps++;
+		os_futex_wait(&lock->word, word | LOCK_WAITERS, SLEEP_MS);
+		slept = true;
 	}
 }
 
 NOINLINE void lock_acquire_slow(struct lock *lock)
 {
-	uint64_t sleeps = spin(lock) ? 0 : sleep_until_mine(lock);
+	bool slept = !spin(lock) && sleep_until_mine(lock);
 
 	lock->waits++;
-	lock->sleeps += sleeps;
+	lock->sleeps += slept;
 	lock_held_add(lock);
 }
 

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <pthread.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -99,6 +100,25 @@ static void *wait_for_it(void *unused)
 	count++;
 	lock_release(&lock);
 	return unused;
+}
+
+/* Whom a release woke may be in a signal handler, and not take the lock. */
+static void a_lost_wake_is_made_good(void)
+{
+	struct timespec until;
+	pthread_t thread;
+
+	lock_thread_begin();
+	lock_acquire(&lock);
+	EXPECT(pthread_create(&thread, NULL, wait_for_it, NULL) == 0);
+	while ((__atomic_load_n(&lock.word, __ATOMIC_RELAXED) & LOCK_WAITERS) == 0)
+		process_sleep_ms(1);
+	process_sleep_ms(50);
+	__atomic_store_n(&lock.word, 0, __ATOMIC_RELEASE);
+	EXPECT(clock_gettime(CLOCK_REALTIME, &until) == 0);
+	until.tv_sec += 10;
+	EXPECT(pthread_timedjoin_np(thread, NULL, &until) == 0);
+	EXPECT(count == 1);
 }
 
 /* All who sleep on it are woken, one after the other. */
@@ -288,6 +308,7 @@ int main(void)
 		child_test(a_lock_knows_its_owner),
 		child_test(one_at_a_time),
 		child_test(those_who_wait_are_woken),
+		child_test(a_lost_wake_is_made_good),
 		child_test(free_locks_count_nothing),
 		child_test(who_slept_is_counted),
 		child_test(who_spun_is_counted),
