@@ -1,34 +1,13 @@
 #include "heap/cache.h"
 
 #include "heap/batch.h"
+#include "heap/cache_bounds.h"
 #include "heap/purger.h"
 #include "heap/registry.h"
 #include "os/os.h"
 
-/*
- * A bin's array: first 2 to 16 slots of a small area that all classes share, so
- * that a thread of few blocks touches few pages; once it has grown, a place of its
- * own in the large area.  Capacities double at each miss, up to a class's bytes and
- * the thread's.
- */
-#define SMALL_SLOTS   16
-#define CLASS_SLOTS   2048
-#define FIRST_BYTES   ((size_t)4 << 10)
-#define FIRST_PART    64                 /* of what the thread may cache, if that is less */
-#define FIRST_MARK    ((size_t)4 << 10)
-#define FIRST_MARKS   ((size_t)32 << 10) /* of all threads, for one class */
-#define THREAD_BYTES  ((size_t)4 << 20)
-#define TOTAL_BYTES   ((size_t)32 << 20)
-#define THREAD_TABLES ((size_t)48 << 10) /* of these for a thread's record and arrays */
-#define THREAD_FLOOR  ((size_t)64 << 10)
-#define THREAD_LEAST  ((size_t)512 << 10)
-#define TOTAL_LEAST   ((size_t)2 << 20)
 #define PATIENCE      64 /* times that a bin could not grow */
 #define PATIENCE_MOST 512
-/* Blocks that move under one lock of an arena: 256 and 64 KiB at most, but 64 in any case. */
-#define RUN           256
-#define RUN_BYTES     ((size_t)64 << 10)
-#define RUN_LEAST     64
 /* So many small blocks of other arenas a thread sends home. */
 #define STRANGERS     64
 
@@ -40,25 +19,6 @@ size_t cache_slots_bytes;
 static struct lock drain_lock = LOCK_INIT(RANK_CACHE);
 static struct lock orphans_lock = { .rank = RANK_CACHE, .order = 1 };
 static uint32_t large_slots[CLASSES + 1]; /* where a class's place begins */
-
-static unsigned most_slots(unsigned class)
-{
-	size_t slots = THREAD_BYTES / class_sizes[class];
-
-	return (unsigned)(slots < CLASS_SLOTS ? slots : CLASS_SLOTS);
-}
-
-static size_t most_at_once(unsigned class)
-{
-	return size_max(size_min(RUN, RUN_BYTES / class_sizes[class]), RUN_LEAST);
-}
-
-static unsigned first_slots(const struct thread *t, unsigned class)
-{
-	size_t bytes = t->most == 0 ? FIRST_BYTES : size_min(FIRST_BYTES, t->most / FIRST_PART);
-
-	return (unsigned)size_max(size_min(bytes / class_sizes[class], SMALL_SLOTS), 1);
-}
 
 void cache_configure(void)
 {
@@ -189,22 +149,6 @@ static void end(struct thread *t, unsigned class)
 	cache_leave(thread_bin(t, class));
 	if (tell)
 		purger_tell();
-}
-
-/*
- * What one thread may cache: its share of TOTAL_BYTES, or of half of what the heap has,
- * as far as the thread's own arena tells, when that is less and above THREAD_LEAST.
- */
-static size_t thread_bytes(const struct thread *t)
-{
-	const struct arena *a = registry_arena(t);
-	size_t has = (__atomic_load_n(&a->system_bytes, __ATOMIC_RELAXED) +
-	              __atomic_load_n(&a->slabs.live_bytes, __ATOMIC_RELAXED)) * arena_count();
-	size_t threads = registry_count(), most = TOTAL_BYTES / threads;
-	size_t share = size_max(size_max(has / 2, TOTAL_LEAST) / threads, THREAD_LEAST);
-
-	most = most > THREAD_TABLES + THREAD_FLOOR ? most - THREAD_TABLES : THREAD_FLOOR;
-	return size_min(size_min(share, most), THREAD_BYTES);
 }
 
 /* A bin gives its blocks and its array up; nobody else is at work in it. */
