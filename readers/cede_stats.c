@@ -166,7 +166,8 @@ static bool all_free(const uint64_t *bits, uint32_t from, uint32_t to)
 	return true;
 }
 
-/* Of a slab's pages that may be resident, those without a live byte. */
+/* Of a slab's pages that may be resident, those without a live byte; what lies behind the
+ * last block is free with that. */
 static uint64_t free_pages(const struct reader *r, const char *record, const char *touched,
                            uint32_t units)
 {
@@ -180,7 +181,7 @@ static uint64_t free_pages(const struct reader *r, const char *record, const cha
 		uint64_t from = offset / size, to = (offset + MEMORY_PAGE - 1) / size + 1;
 
 		if (number(touched, 2 * (page / pages), 2) >> page % pages & 1)
-			count += all_free(r->bits, from < blocks ? (uint32_t)from : blocks,
+			count += all_free(r->bits, from < blocks ? (uint32_t)from : blocks - (blocks != 0),
 			                  to < blocks ? (uint32_t)to : blocks);
 	}
 	return count;

@@ -87,6 +87,22 @@ static inline uint32_t slab_index(const struct slab *s, size_t offset)
 }
 
 /*
+ * The blocks of a slab that touch [start, start + size).  Pages behind the last block go with
+ * it: a claim must hold a block of the slab, or that may end meanwhile and its units be used.
+ */
+static inline void slab_blocks_on(const struct slab *s, const void *start, size_t size,
+                                  uint32_t *from, uint32_t *to)
+{
+	size_t offset = (size_t)((const char *)start - slab_start(s));
+	uint32_t end = slab_index(s, offset + size - 1) + 1;
+
+	*to = end < s->blocks ? end : s->blocks;
+	*from = slab_index(s, offset);
+	if (*from == *to)
+		--*from;
+}
+
+/*
  * The slab of a block that the program gave to `function`; stops it when the
  * address cannot be a block in use.  Without the lock.
  */

@@ -21,22 +21,6 @@ static struct slab *slab_of_unit(size_t unit)
 	return window.bins[unit] != 0 ? s - s->back : NULL;
 }
 
-/*
- * The blocks of a slab that touch [start, start + size).  Pages behind the last block go with
- * it: a claim must hold a block of the slab, or that may end meanwhile and its units be used.
- */
-static void blocks_on(const struct slab *s, const void *start, size_t size, uint32_t *from,
-                      uint32_t *to)
-{
-	size_t offset = (size_t)((const char *)start - slab_start(s));
-	uint32_t end = slab_index(s, offset + size - 1) + 1;
-
-	*to = end < s->blocks ? end : s->blocks;
-	*from = slab_index(s, offset);
-	if (*from == *to)
-		--*from;
-}
-
 /* Which of these pages of a unit hold no live byte. */
 static uint16_t free_pages(size_t unit, uint16_t among)
 {
@@ -49,7 +33,7 @@ static uint16_t free_pages(size_t unit, uint16_t among)
 	for (uint32_t left = among; left != 0; left &= left - 1) {
 		unsigned page = (unsigned)__builtin_ctz(left);
 
-		blocks_on(s, window_address(unit) + page * os_page_size, os_page_size, &from, &to);
+		slab_blocks_on(s, window_address(unit) + page * os_page_size, os_page_size, &from, &to);
 		if (slab_range_is(s, from, to, true))
 			found |= (uint16_t)(1u << page);
 	}
@@ -61,7 +45,7 @@ static bool hide(struct arena *a, struct slab *s, const struct os_range *range)
 {
 	uint32_t from, to;
 
-	blocks_on(s, range->start, range->size, &from, &to);
+	slab_blocks_on(s, range->start, range->size, &from, &to);
 	if (!slab_range_is(s, from, to, true))
 		return false;
 	slab_hide(a, s, from, to);
@@ -258,7 +242,7 @@ static void put_back(struct arena *a, const struct os_range *range, bool clean)
 
 	settle(a, range, clean);
 	if (slab != NULL) {
-		blocks_on(slab, range->start, range->size, &from, &to);
+		slab_blocks_on(slab, range->start, range->size, &from, &to);
 		slab_show(a, slab, from, to);
 		return;
 	}

@@ -78,11 +78,10 @@ static size_t free_pages(const struct slab *s, size_t unit, uint16_t touched)
 
 	for (uint32_t left = touched; left != 0; left &= left - 1) {
 		size_t page = (size_t)__builtin_ctz(left);
-		size_t offset = window.slabs[unit].back * UNIT + page * os_page_size;
-		uint32_t from = slab_index(s, offset);
-		uint32_t to = slab_index(s, offset + os_page_size - 1) + 1;
+		uint32_t from, to;
 
-		count += slab_range_is(s, from, to < s->blocks ? to : s->blocks, true);
+		slab_blocks_on(s, window_address(unit) + page * os_page_size, os_page_size, &from, &to);
+		count += slab_range_is(s, from, to, true);
 	}
 	return count;
 }
