@@ -10,6 +10,7 @@
 #define BENCH_BLOCK_H
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "support/check.h"
 #include "support/pattern.h"
@@ -58,6 +59,22 @@ static inline size_t block_give(struct block *block)
 	CHECK(((unsigned char *)block)[size - 1] == (unsigned char)block->seal);
 	free(block);
 	return size;
+}
+
+/* To begin a struct of which each thread has one, in a row. */
+#define LINES_OF_ITS_OWN _Alignas(128)
+
+/*
+ * A row of `count` structs of `size` bytes that begin so, zeroed; free() ends it.  Did two
+ * threads write to one cache line here, that would cost more than the blocks, or nothing,
+ * by where the allocator happens to put the row.
+ */
+static inline void *row_take(size_t count, size_t size)
+{
+	void *row = aligned_alloc(128, count * size);
+
+	CHECK(row != NULL && size % 128 == 0);
+	return memset(row, 0, count * size);
 }
 
 /* From `smallest` up to 2^doublings times that, each doubling half as often as the

@@ -18,7 +18,7 @@
 
 /* One of THREADS; the numbers are const after start, the rest the thread's own. */
 struct worker {
-	pthread_t thread;
+	LINES_OF_ITS_OWN pthread_t thread;
 	pthread_barrier_t *together;
 	struct rng rng;
 	size_t turns, writes;  /* sharing */
@@ -86,11 +86,11 @@ static void *worker_crowd(void *argument_of_thread)
 
 static uint64_t workers_run(size_t count, const struct worker *model, void *(*work)(void *))
 {
-	struct worker *workers = calloc(count, sizeof(*workers));
+	struct worker *workers = row_take(count, sizeof(*workers));
 	pthread_barrier_t together;
 	uint64_t bytes = 0;
 
-	CHECK(workers != NULL && pthread_barrier_init(&together, NULL, (unsigned)count) == 0);
+	CHECK(pthread_barrier_init(&together, NULL, (unsigned)count) == 0);
 	for (size_t i = 0; i < count; i++) {
 		workers[i] = *model;
 		workers[i].rng.state = i;

@@ -21,7 +21,7 @@
 
 /* One of THREADS; the numbers are const after start, the rest the thread's own. */
 struct worker {
-	pthread_t thread;
+	LINES_OF_ITS_OWN pthread_t thread;
 	pthread_barrier_t *together;
 	struct rng rng;
 	size_t blocks, smallest, largest, steps;
@@ -83,11 +83,11 @@ static void *worker_run(void *argument_of_thread)
 
 static void replace(size_t threads, const struct worker *model)
 {
-	struct worker *workers = calloc(threads, sizeof(*workers));
+	struct worker *workers = row_take(threads, sizeof(*workers));
 	pthread_barrier_t together;
 	double start;
 
-	CHECK(workers != NULL && model->smallest >= 16 && model->largest >= model->smallest);
+	CHECK(model->smallest >= 16 && model->largest >= model->smallest);
 	CHECK(pthread_barrier_init(&together, NULL, (unsigned)threads + 1) == 0);
 	for (size_t i = 0; i < threads; i++) {
 		workers[i] = *model;

@@ -16,7 +16,7 @@
 #include "block.h"
 
 struct line {
-	struct rng rng;
+	LINES_OF_ITS_OWN struct rng rng;
 	struct block **objects;
 	size_t count, replacements, generations; /* the last: still to come */
 	uint64_t bytes;
@@ -70,10 +70,9 @@ static uint64_t line_end(struct line *line)
 
 static uint64_t server(size_t count, const struct line *model)
 {
-	struct line *lines = calloc(count, sizeof(*lines));
+	struct line *lines = row_take(count, sizeof(*lines));
 	uint64_t bytes = 0;
 
-	CHECK(lines != NULL);
 	for (size_t i = 0; i < count; i++) {
 		lines[i] = *model;
 		lines[i].rng.state = i;

@@ -16,7 +16,7 @@
 #include "block.h"
 
 struct random_run {
-	pthread_t thread;
+	LINES_OF_ITS_OWN pthread_t thread;
 	struct rng rng;
 	size_t slots, steps;
 	uint64_t bytes; /* given back so far */
@@ -45,10 +45,9 @@ static void *random_run_lives(void *argument_of_thread)
 
 static uint64_t random_lives(size_t threads, size_t slots, size_t steps)
 {
-	struct random_run *runs = calloc(threads, sizeof(*runs));
+	struct random_run *runs = row_take(threads, sizeof(*runs));
 	uint64_t bytes = 0;
 
-	CHECK(runs != NULL);
 	for (size_t i = 0; i < threads; i++) {
 		runs[i] = (struct random_run){ .rng = { i }, .slots = slots, .steps = steps };
 		CHECK(pthread_create(&runs[i].thread, NULL, random_run_lives, &runs[i]) == 0);
