@@ -208,6 +208,7 @@ void settings_init(struct settings *s)
 	*s = (struct settings){
 		.policy = POLICY_DEFAULT,
 		.background = true,
+		.huge = true,
 		.dynamic_threshold = true,
 		.retain_max = SIZE_MAX,
 		.trim_threshold = DEFAULT_TRIM_THRESHOLD,

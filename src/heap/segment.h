@@ -46,6 +46,7 @@ struct segments {
 	uint64_t nonempty;           /* lists of by_free, a bit each */
 	struct segment *queue, *queue_last;
 	size_t count;
+	size_t huge_from;            /* no huge pages below this count: the last was slow */
 	size_t touched;              /* pages, of all */
 	size_t pending;              /* of these, in pending units: no more are free */
 };

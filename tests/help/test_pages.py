@@ -38,7 +38,7 @@ BREACHES = [
      "cede.1: lacks command map"),
     ("man/cede.1", ".It Ev PATH\n", ".It Ev PATHS\n", None),
     ("cli/library.c", 'getenv("CEDE_LIBRARY")', 'getenv("CEDE_LIB")', None),
-    (OPTIONS, ".It Cm huge Ns = Ns Cm off | on", ".It Cm huge Ns = Ns Cm off | maybe",
+    (OPTIONS, ".It Cm huge Ns = Ns Cm on | off", ".It Cm huge Ns = Ns Cm on | maybe",
      "cede-options.7: option huge"),
     (OPTIONS, "Pq Ev MALLOC_ARENA_MAX , ", "Pq ", "cede-options.7: tunable arena_max"),
     ("src/base/settings.c", "option_set_huge },\n",

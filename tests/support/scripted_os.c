@@ -23,6 +23,7 @@ static struct call_script scripts[OS_CALLS];
 static void *map_at;
 static unsigned cpus; /* 0: the real ones */
 static uint64_t clock_ms; /* 0: the real one; atomic */
+static uint64_t thread_ns, thread_takes; /* 0: the real clock */
 static char *break_start, *break_now, *break_elsewhere;
 
 void *__real_os_sbrk(intptr_t increment);
@@ -35,6 +36,7 @@ size_t __real_os_discard(const struct os_range *ranges, unsigned count, uint64_t
 bool __real_os_thread_start(void (*run)(void), const char *name);
 unsigned __real_os_cpu_count(void);
 uint64_t __real_os_now_ms(void);
+uint64_t __real_os_thread_ns(void);
 
 void *__wrap_os_sbrk(intptr_t increment);
 void *__wrap_os_map(void *hint, size_t size, enum os_access access);
@@ -46,6 +48,7 @@ size_t __wrap_os_discard(const struct os_range *ranges, unsigned count, uint64_t
 bool __wrap_os_thread_start(void (*run)(void), const char *name);
 unsigned __wrap_os_cpu_count(void);
 uint64_t __wrap_os_now_ms(void);
+uint64_t __wrap_os_thread_ns(void);
 void __wrap_os_pressure_begin(void);
 bool __wrap_os_pressure_wait(int64_t timeout_ms);
 
@@ -58,6 +61,7 @@ void script_reset(void)
 	map_at = NULL;
 	break_elsewhere = NULL;
 	script_clock(0);
+	script_thread_takes(0);
 	cpus = 0;
 }
 
@@ -79,6 +83,11 @@ unsigned script_calls(enum os_call call)
 void script_clock(uint64_t ms)
 {
 	__atomic_store_n(&clock_ms, ms, __ATOMIC_RELAXED);
+}
+
+void script_thread_takes(uint64_t ns)
+{
+	thread_takes = ns;
 }
 
 void script_cpus(unsigned count)
@@ -205,6 +214,11 @@ uint64_t __wrap_os_now_ms(void)
 	return ms != 0 ? ms : __real_os_now_ms();
 }
 
+uint64_t __wrap_os_thread_ns(void)
+{
+	return thread_takes != 0 ? thread_ns += thread_takes : __real_os_thread_ns();
+}
+
 /* The thread keeps the test's descriptors. */
 void __wrap_os_pressure_begin(void)
 {
@@ -239,6 +253,7 @@ struct arena *script_heap(enum policy policy)
 	break_now = break_start;
 	settings_init(&settings);
 	settings.policy = policy;
+	settings.huge = false;
 	if (policy == POLICY_DEFAULT)
 		settings.mxfast = 0;
 	settings.mmap_threshold = SIZE_MAX;

@@ -35,6 +35,9 @@ unsigned script_calls(enum os_call call);
 /* The clock stands until the next such call; 0: the real one. */
 void script_clock(uint64_t ms);
 
+/* What lies between two readings of a thread's own clock takes so long; 0: what it takes. */
+void script_thread_takes(uint64_t ns);
+
 /* So many processors from now on. */
 void script_cpus(unsigned count);
 

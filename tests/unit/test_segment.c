@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include <cmocka.h>
 
@@ -351,6 +352,81 @@ static void a_retired_one_serves_another_arena(void)
 	audit_arena(a);
 }
 
+/* ---- huge pages ---- */
+
+/* All units of the next segment; whether it asked for a huge page. */
+static bool take_segment(void)
+{
+	for (unsigned i = 0; i < SEGMENT_UNITS; i += 8)
+		take(8);
+	return segment(a->segments.count - 1)->huge;
+}
+
+static size_t resident(size_t number)
+{
+	return os_resident(window_address(number * SEGMENT_UNITS), SEGMENT);
+}
+
+static void huge_pages_are_for_large_arenas(void)
+{
+	start();
+	settings.huge = true;
+	script_thread_takes(1);
+	while (!take_segment())
+		EXPECT(resident(a->segments.count - 1) == 0 && a->segments.count < SEGMENTS);
+	EXPECT(a->segments.count == 9);
+	/* As a whole from its first touch on, if the system has any. */
+	EXPECT(resident(8) == SEGMENT || resident(8) == os_page_size);
+	EXPECT(a->segments.touched == resident(8) / os_page_size);
+	EXPECT(take_segment() == (resident(8) == SEGMENT));
+	audit_arena(a);
+}
+
+static void a_slow_one_ends_them_until_the_arena_doubles(void)
+{
+	start();
+	settings.huge = true;
+	script_thread_takes(1000000);
+	while (a->segments.count < 40) {
+		size_t before = a->segments.count;
+
+		EXPECT(take_segment() == (before == 8 || before == 16 || before == 32));
+	}
+	audit_arena(a);
+}
+
+static void a_system_without_them_is_asked_as_rarely(void)
+{
+	start();
+	settings.huge = true;
+	EXPECT(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0);
+	while (a->segments.count < 40) {
+		size_t before = a->segments.count;
+
+		EXPECT(take_segment() == (before == 8 || before == 16 || before == 32));
+	}
+	EXPECT(resident(8) == os_page_size && a->segments.touched == 3);
+	audit_arena(a);
+}
+
+static void with_many_split_there_are_no_more(void)
+{
+	size_t asked = 0;
+
+	start();
+	settings.huge = true;
+	script_thread_takes(1);
+	for (unsigned i = 0; i < 10; i++)
+		asked += take_segment();
+	if (asked < 2)
+		return; /* the system has none */
+	for (unsigned i = 0; i < 8192; i++) {
+		segment(9)->huge = true;
+		EXPECT(segment_split(segment(9)));
+	}
+	EXPECT(!take_segment() && !take_segment());
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -368,6 +444,10 @@ int main(void)
 		child_test(returned_units_are_looked_at),
 		child_test(only_what_is_unused_and_out_of_memory_retires),
 		child_test(a_retired_one_serves_another_arena),
+		child_test(huge_pages_are_for_large_arenas),
+		child_test(a_slow_one_ends_them_until_the_arena_doubles),
+		child_test(a_system_without_them_is_asked_as_rarely),
+		child_test(with_many_split_there_are_no_more),
 	};
 
 	return cmocka_run_group_tests_name("segment", tests, NULL, NULL);
