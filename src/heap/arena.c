@@ -154,6 +154,20 @@ void arena_detach(struct arena *a)
 	lock_release(&arenas_lock);
 }
 
+struct arena *arena_inherit(struct arena *dead)
+{
+	bool best;
+
+	lock_acquire(&arenas_lock);
+	best = policy_is_default() && !may_create() &&
+	       dead->threads - 1 <= least_used()->threads;
+	lock_release(&arenas_lock);
+	if (best)
+		return dead;
+	arena_detach(dead);
+	return arena_attach();
+}
+
 struct arena *arena_other(struct arena *avoid)
 {
 	struct arena *a = NULL;

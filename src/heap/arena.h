@@ -128,6 +128,11 @@ static inline struct chunk *arena_initial_top(struct arena *a)
  */
 struct arena *arena_attach(void);
 void arena_detach(struct arena *a);
+/*
+ * The same for who takes a dead thread's record over: its arena, in which what it cached
+ * belongs, unless another has fewer threads.  classic, as ptmalloc: the one freed last.
+ */
+struct arena *arena_inherit(struct arena *dead);
 
 /*
  * The arena to try after `a` had no memory, or when `a` is busy with an

@@ -27,7 +27,7 @@ void cache_configure(void)
 
 	if (class_sizes[0] == 0) {
 		classes_init();
-		large_slots[0] = CLASSES * SMALL_SLOTS;
+		large_slots[0] = CLASSES * (SMALL_SLOTS + MIDDLE_SLOTS);
 		for (unsigned c = 0; c < CLASSES; c++)
 			large_slots[c + 1] = large_slots[c] + most_slots(c);
 		cache_slots_bytes = align_up(large_slots[CLASSES] * sizeof(void *), os_page_size);
@@ -37,9 +37,15 @@ void cache_configure(void)
 
 static uint32_t first_slot(const struct thread *t, unsigned class)
 {
-	if (t->capacity[class] == 0)
+	size_t capacity = t->capacity[class];
+
+	if (capacity == 0)
 		return 0;
-	return t->capacity[class] <= SMALL_SLOTS ? class * SMALL_SLOTS : large_slots[class];
+	if (capacity <= SMALL_SLOTS)
+		return class * SMALL_SLOTS;
+	if (capacity <= MIDDLE_SLOTS)
+		return CLASSES * SMALL_SLOTS + class * MIDDLE_SLOTS;
+	return large_slots[class];
 }
 
 static void set_bounds(struct thread *t, unsigned class)

@@ -8,12 +8,13 @@
 #include "heap/registry.h"
 
 /*
- * A bin's array: first 2 to 16 slots of a small area that all classes share, so
- * that a thread of few blocks touches few pages; once it has grown, a place of its
- * own in the large area.  Capacities double at each miss, up to a class's bytes and
- * the thread's.
+ * A bin's array: first up to 16 slots of an area in which all classes lie side by side, so
+ * that a thread of few blocks touches few pages; then up to 128 of another such area; once
+ * it has grown further, pages of its own.  Capacities double at each miss, up to a class's
+ * bytes and the thread's.
  */
 #define SMALL_SLOTS   16
+#define MIDDLE_SLOTS  128
 #define CLASS_SLOTS   2048
 #define FIRST_BYTES   ((size_t)4 << 10)
 #define FIRST_PART    64                 /* of what the thread may cache, if that is less */
@@ -21,7 +22,7 @@
 #define FIRST_MARKS   ((size_t)32 << 10) /* of all threads, for one class */
 #define THREAD_BYTES  ((size_t)4 << 20)
 #define TOTAL_BYTES   ((size_t)32 << 20)
-#define THREAD_TABLES ((size_t)48 << 10) /* of these for a thread's record and arrays */
+#define THREAD_TABLES ((size_t)36 << 10) /* of these for a thread's record and arrays */
 #define THREAD_FLOOR  ((size_t)64 << 10)
 #define THREAD_LEAST  ((size_t)512 << 10)
 #define TOTAL_LEAST   ((size_t)2 << 20)

@@ -72,21 +72,25 @@ static bool is_dead(struct record *r)
 	return true;
 }
 
-/* A dead thread's record, or NULL; going round, a bounded number at a time. */
+/*
+ * A dead thread's record, or NULL: of a bounded number the newest, so that few caches go
+ * from thread to thread where few live at once; else, at a later call, one further on.
+ */
 static struct record *find_dead(void)
 {
-	for (int i = 0; i < LOOK && registry_all != NULL; i++) {
-		struct record *r = look_next != NULL ? look_next : registry_all;
+	struct record *r = registry_all;
 
-		look_next = (struct record *)r->thread.next;
+	for (int i = 0; i < LOOK && r != NULL; i++) {
 		if (&r->thread != thread_self && is_dead(r)) {
 			cache_inherit(&r->thread);
-			/* A fork let go of all arenas but the caller's. */
-			if (r->generation == generation)
-				arena_detach(r->thread.arena);
 			return r;
 		}
+		if (i == LOOK / 2 && look_next != NULL)
+			r = look_next;
+		else
+			r = (struct record *)r->thread.next;
 	}
+	look_next = r;
 	return NULL;
 }
 
@@ -142,12 +146,16 @@ NOINLINE struct thread *registry_enter(void)
 	}
 	r = take_record();
 	if (r != NULL) {
+		struct arena *a = r->thread.arena;
+
+		/* A fork let go of all arenas but the caller's. */
+		a = a != NULL && r->generation == generation ? arena_inherit(a) : arena_attach();
+		__atomic_store_n(&r->thread.arena, a, __ATOMIC_RELAXED);
 		lock_alive(r);
 		r->thread.caching = policy_is_default();
 		/* Without a cache the fast paths need not look any further. */
 		if (!r->thread.caching)
 			cache_set_busy(&r->thread, true);
-		__atomic_store_n(&r->thread.arena, arena_attach(), __ATOMIC_RELAXED);
 	} else {
 		r = &shared;
 		if (r->thread.arena == NULL)

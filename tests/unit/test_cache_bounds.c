@@ -16,7 +16,7 @@
 #define MOST_SLOTS       2048
 #define MOST_OF_A_THREAD (4 * MIB)
 #define MOST_OF_ALL      (32 * MIB)
-#define TABLES           (48 * KIB) /* of a thread, among these */
+#define TABLES           (36 * KIB) /* of a thread, among these */
 #define MOST_AT_ONCE     256 /* and 64 KiB */
 #define LARGE_AT_ONCE    64
 
@@ -67,6 +67,27 @@ static void the_first_array_is_small(void)
 		cede_free(get(requests[i]));
 		EXPECT(t->capacity[class] == slots[i] && held(class) == 1);
 	}
+}
+
+/* Of up to 128 blocks the arrays of classes side by side share pages; longer ones do not. */
+static void arrays_share_pages(void)
+{
+	size_t before, after, count = 128 / 2;
+
+	start();
+	for (size_t size = 16; size <= 256; size += 16)
+		cede_free(get(size));
+	before = os_resident(t->slots, cache_slots_bytes);
+	for (size_t size = 16; size <= 256; size += 16) {
+		for (size_t i = 0; i < count; i++)
+			many[i] = get(size);
+		for (size_t i = 0; i < count; i++)
+			cede_free(many[i]);
+		EXPECT(held(class_of_request(size)) > 16);
+	}
+	after = os_resident(t->slots, cache_slots_bytes);
+	/* 16 classes of 1 KiB each. */
+	EXPECT(after - before <= 16 * KIB + 2 * os_page_size);
 }
 
 static void fits_the_bounds(unsigned class)
@@ -296,6 +317,7 @@ int main(int argc, char **argv)
 		child_test(refills_double_to_half_of_what_fits),
 		child_test(the_first_array_is_small),
 		child_test(the_first_array_is_smaller_for_many),
+		child_test(arrays_share_pages),
 		child_test(each_class_has_its_bound),
 		child_test(all_classes_share_the_threads_bound),
 		child_test(an_idle_class_makes_room),

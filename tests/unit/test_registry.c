@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -327,6 +328,90 @@ static void equal_ones_take_turns(void)
 	}
 }
 
+/* A dead thread's successor stays where its blocks belong, while that is as good. */
+static void a_successor_has_the_same_one(void)
+{
+	struct arena *dead, *other;
+
+	(void)script_heap(POLICY_DEFAULT);
+	script_cpus(2);
+	for (int i = 1; i < 12; i++)
+		(void)arena_attach();
+	EXPECT(arena_count() == 4 && imbalance() == 0);
+	dead = arena_following(&main_arena);
+	other = arena_following(dead);
+	arena_detach(other);
+	for (int i = 0; i < 8; i++)
+		EXPECT(arena_inherit(dead) == dead && imbalance() == 1);
+	/* There it would be one of three, here one of two. */
+	arena_detach(other);
+	EXPECT(arena_inherit(dead) == other && attached() == 10 && imbalance() == 1);
+	/* Nobody's is better than one that it shares, and not than one it has alone. */
+	while (other->threads > 0)
+		arena_detach(other);
+	while (dead->threads > 2)
+		arena_detach(dead);
+	EXPECT(arena_inherit(dead) == other && other->threads == 1 && dead->threads == 1);
+	arena_detach(other);
+	EXPECT(arena_inherit(dead) == dead && other->threads == 0);
+}
+
+/* Few records serve few threads, however many there were. */
+static void the_newest_record_is_taken_first(void)
+{
+	(void)script_heap(POLICY_DEFAULT);
+	enter_together(THREADS);
+	leave_together(THREADS);
+	seen_count = 0;
+	for (int i = 0; i < 100; i++)
+		run_thread(return_from_it);
+	EXPECT(seen_count == 1);
+}
+
+static sem_t entered, may_end[5 * THREADS];
+
+static void *stay_until(void *semaphore)
+{
+	use_the_heap();
+	sem_post(&entered);
+	sem_wait(semaphore);
+	return NULL;
+}
+
+static pthread_t start_staying(size_t i)
+{
+	pthread_t thread;
+
+	sem_init(&may_end[i], 0, 0);
+	EXPECT(pthread_create(&thread, NULL, stay_until, &may_end[i]) == 0);
+	sem_wait(&entered);
+	return thread;
+}
+
+/* Nor is one lost that lies behind many of the living. */
+static void the_oldest_are_found_too(void)
+{
+	pthread_t old[THREADS];
+	size_t before;
+
+	(void)script_heap(POLICY_DEFAULT);
+	sem_init(&entered, 0, 0);
+	for (size_t i = 0; i < 4 * THREADS; i++) {
+		pthread_t thread = start_staying(i);
+
+		if (i < THREADS)
+			old[i] = thread;
+	}
+	before = registry_count();
+	for (size_t i = 0; i < THREADS; i++) {
+		sem_post(&may_end[i]);
+		EXPECT(pthread_join(old[i], NULL) == 0);
+	}
+	for (size_t i = 4 * THREADS; i < 5 * THREADS; i++)
+		(void)start_staying(i);
+	EXPECT(registry_count() <= before + 4);
+}
+
 static void what_is_set_limits_them(void)
 {
 	(void)script_heap(POLICY_DEFAULT);
@@ -460,6 +545,9 @@ int main(void)
 		child_test(processors_may_appear_later),
 		child_test(the_fewest_threads_are_joined),
 		child_test(equal_ones_take_turns),
+		child_test(a_successor_has_the_same_one),
+		child_test(the_newest_record_is_taken_first),
+		child_test(the_oldest_are_found_too),
 		child_test(what_is_set_limits_them),
 		child_test(detached_arenas_come_first),
 		child_test(another_arena_is_another),
