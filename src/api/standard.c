@@ -25,7 +25,14 @@ int __posix_memalign(void **out, size_t alignment, size_t size);
 int __libc_mallopt(int param, int value);
 struct mallinfo __libc_mallinfo(void);
 
-EXPORT void *malloc(size_t size) { return fast_malloc(size); }
+/*
+ * 32 bytes behind a line of the processor's cache: at the line's start it takes up to 15%
+ * longer on Zen (docs/thread-cache.md).  What comes before it are instructions that nobody
+ * runs; the attribute is for those who replace them.
+ */
+#define LINE_AND_32 __attribute__((aligned(64), patchable_function_entry(32, 32)))
+
+EXPORT LINE_AND_32 void *malloc(size_t size) { return fast_malloc(size); }
 EXPORT void free(void *block) { fast_free(block); }
 EXPORT void *calloc(size_t count, size_t size) { return cede_calloc(count, size); }
 EXPORT void *realloc(void *block, size_t size) { return cede_realloc(block, size); }
