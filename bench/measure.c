@@ -16,8 +16,9 @@
  *
  * What wait4 tells of the peak (ru_maxrss) comes from counters of which each processor
  * keeps a part to itself: off by up to 0.3 MiB of a tiny program's 1.5.  So the program is
- * traced, but stops once, when it is about to end, and /proc knows better (VmHWM).  A
- * child's peak counts where it is larger by more than that error.
+ * traced, but stops twice at most: when it is about to end, and when it sends itself SIGURG,
+ * which is ignored otherwise, to say that it holds the most; then /proc knows better (VmHWM).
+ * A child's peak counts where it is larger by more than that error.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -79,8 +80,11 @@ static long wait_for(pid_t child, int *status, struct rusage *usage)
 			return peak;
 		signal = WSTOPSIG(*status);
 		event = *status >> 16;
-		if (event == PTRACE_EVENT_EXIT)
-			peak = peak_of(child);
+		if (event == PTRACE_EVENT_EXIT || signal == SIGURG) {
+			long now = peak_of(child);
+
+			peak = now > peak ? now : peak;
+		}
 		ptrace(PTRACE_CONT, child, NULL, event == 0 ? (long)signal : 0L);
 	}
 }
