@@ -24,7 +24,7 @@
 #define TOTAL_BYTES   ((size_t)32 << 20)
 #define THREAD_TABLES ((size_t)36 << 10) /* of these for a thread's record and arrays */
 #define THREAD_FLOOR  ((size_t)64 << 10)
-#define THREAD_LEAST  ((size_t)512 << 10)
+#define THREAD_LEAST  ((size_t)768 << 10)
 #define TOTAL_LEAST   ((size_t)2 << 20)
 /* Blocks that move under one lock of an arena: 256 and 64 KiB at most, but 64 in any case. */
 #define RUN           256
