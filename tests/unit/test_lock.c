@@ -102,6 +102,13 @@ static void *wait_for_it(void *unused)
 	return unused;
 }
 
+static void until_somebody_sleeps(void)
+{
+	while ((__atomic_load_n(&lock.word, __ATOMIC_RELAXED) & LOCK_WAITERS) == 0)
+		process_sleep_ms(1);
+	process_sleep_ms(50);
+}
+
 /* Whom a release woke may be in a signal handler, and not take the lock. */
 static void a_lost_wake_is_made_good(void)
 {
@@ -111,9 +118,7 @@ static void a_lost_wake_is_made_good(void)
 	lock_thread_begin();
 	lock_acquire(&lock);
 	EXPECT(pthread_create(&thread, NULL, wait_for_it, NULL) == 0);
-	while ((__atomic_load_n(&lock.word, __ATOMIC_RELAXED) & LOCK_WAITERS) == 0)
-		process_sleep_ms(1);
-	process_sleep_ms(50);
+	until_somebody_sleeps();
 	__atomic_store_n(&lock.word, 0, __ATOMIC_RELEASE);
 	EXPECT(clock_gettime(CLOCK_REALTIME, &until) == 0);
 	until.tv_sec += 10;
@@ -130,9 +135,7 @@ static void those_who_wait_are_woken(void)
 	lock_acquire(&lock);
 	for (int i = 0; i < THREADS; i++)
 		EXPECT(pthread_create(&threads[i], NULL, wait_for_it, NULL) == 0);
-	while ((__atomic_load_n(&lock.word, __ATOMIC_RELAXED) & LOCK_WAITERS) == 0)
-		process_sleep_ms(1);
-	process_sleep_ms(50);
+	until_somebody_sleeps();
 	EXPECT(count == 0 && lock_is_mine(&lock));
 	lock_release(&lock);
 	for (int i = 0; i < THREADS; i++)
@@ -163,9 +166,7 @@ static void who_slept_is_counted(void)
 	lock_thread_begin();
 	lock_acquire(&lock);
 	EXPECT(pthread_create(&other, NULL, wait_for_it, NULL) == 0);
-	while ((__atomic_load_n(&lock.word, __ATOMIC_RELAXED) & LOCK_WAITERS) == 0)
-		process_sleep_ms(1);
-	process_sleep_ms(20);
+	until_somebody_sleeps();
 	EXPECT(lock.waits == 0); /* not before the lock is its own */
 	lock_release(&lock);
 	EXPECT(pthread_join(other, NULL) == 0);

@@ -356,6 +356,25 @@ static void a_successor_has_the_same_one(void)
 	EXPECT(arena_inherit(dead) == dead && other->threads == 0);
 }
 
+/* So does one that comes when all are dead, each time. */
+static void successors_have_the_same_one(void)
+{
+	struct arena *first;
+
+	(void)script_heap(POLICY_DEFAULT);
+	script_cpus(2);
+	enter_together(THREADS);
+	leave_together(THREADS);
+	enter_together(1);
+	first = arenas_of[0];
+	leave_together(1);
+	for (int i = 0; i < 8; i++) {
+		enter_together(1);
+		EXPECT(arenas_of[0] == first);
+		leave_together(1);
+	}
+}
+
 /* Few records serve few threads, however many there were. */
 static void the_newest_record_is_taken_first(void)
 {
@@ -546,6 +565,7 @@ int main(void)
 		child_test(the_fewest_threads_are_joined),
 		child_test(equal_ones_take_turns),
 		child_test(a_successor_has_the_same_one),
+		child_test(successors_have_the_same_one),
 		child_test(the_newest_record_is_taken_first),
 		child_test(the_oldest_are_found_too),
 		child_test(what_is_set_limits_them),
